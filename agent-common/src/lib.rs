@@ -1,0 +1,75 @@
+//! Wire types between the kernel side and the agent: what a record looks like, byte for byte.
+//!
+//! Every source (live kernel, recording, simulation) speaks these bytes and `agent::event` decodes them. This crate
+//! holds layouts and constants, never logic. All integers are in the byte order of the host; all lengths are bytes.
+#![no_std]
+
+mod map;
+mod record;
+
+pub use map::{
+    LOSS_REASONS, LossReason, MARKS, MarkRing, PackedStart, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark,
+    SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
+};
+pub use record::{
+    COMM_BYTES, COMPAT_BIT, CpuSample, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
+    ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SyscallRow, TaskRow,
+};
+
+/// Types that are sent as their own bytes.
+///
+/// # Safety
+/// `repr(C)`, only integers and arrays of integers, no padding, valid for every bit pattern.
+pub unsafe trait Wire: Copy {
+    /// Its bytes.
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the implementor has no padding, so every byte is initialised; the lifetime is that of `self`.
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(self).cast(), size_of::<Self>()) }
+    }
+
+    /// From the first bytes of `bytes`, or `None` when there are too few.
+    fn from_prefix(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, rest) = bytes.split_at_checked(size_of::<Self>())?;
+        // SAFETY: `head` has the right length, every bit pattern is valid, and the read does not assume alignment.
+        Some((unsafe { core::ptr::read_unaligned(head.as_ptr().cast()) }, rest))
+    }
+}
+
+macro_rules! wire {
+    ($($t:ty),* $(,)?) => {
+        // SAFETY: each is `repr(C)` of integers and ordered so that no padding arises; the sizes below prove it.
+        $(unsafe impl Wire for $t {})*
+    };
+}
+
+wire!(
+    RecordHeader,
+    CpuSample,
+    SyscallRow,
+    SocketRow,
+    LossRow,
+    TaskRow,
+    ProcessRow,
+    ReportHeader,
+    SyscallKey,
+    SyscallStats,
+    MarkRing,
+    ResidencyMark,
+    SocketStats
+);
+
+const _: () = {
+    assert!(size_of::<RecordHeader>() == 16);
+    assert!(size_of::<CpuSample>() == 32);
+    assert!(size_of::<SyscallRow>() == 8 + 7 * 8 + 8 * SYSCALL_BUCKETS);
+    assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_BUCKETS);
+    assert!(size_of::<SocketStats>() == 6 * 8 + 12 * RESIDENCY_BUCKETS);
+    assert!(size_of::<SocketRow>() == 8 + 8 + 8 + 8 + 2 * SOCKET_NAME_BYTES + 5 * 8 + size_of::<SocketStats>());
+    assert!(size_of::<LossRow>() == 16);
+    assert!(size_of::<TaskRow>() == 48);
+    assert!(size_of::<ProcessRow>() == 32);
+    assert!(size_of::<ReportHeader>() == 8);
+    assert!(size_of::<MarkRing>() == 7 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
+    // Even, so that the u32 histograms leave no hole before the next u64.
+    assert!(SYSCALL_BUCKETS % 2 == 0 && RESIDENCY_BUCKETS % 2 == 0);
+};

@@ -1,0 +1,151 @@
+//! Map values: what the probes keep in the kernel and the agent reads on each tick.
+
+use crate::COMM_BYTES;
+
+/// Sub-buckets per octave of a latency histogram are 2 to this power: 12 % resolution.
+pub const SYSCALL_SUB_BITS: u32 = 2;
+/// Buckets of a latency histogram: values up to 2^42 ns (73 minutes).
+pub const SYSCALL_BUCKETS: usize = (42 - SYSCALL_SUB_BITS as usize + 1) << SYSCALL_SUB_BITS;
+/// Sub-buckets per octave of a residency histogram are 2 to this power: 3 % resolution.
+pub const RESIDENCY_SUB_BITS: u32 = 4;
+/// Buckets of a residency histogram: values up to 2^42 ns.
+pub const RESIDENCY_BUCKETS: usize = (42 - RESIDENCY_SUB_BITS as usize + 1) << RESIDENCY_SUB_BITS;
+/// Arrival marks kept per socket.
+pub const MARKS: usize = 16;
+
+/// Key of the system call counters.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SyscallKey {
+    /// Process id.
+    pub pid: u32,
+    /// Call number, with [`crate::COMPAT_BIT`].
+    pub nr: u32,
+}
+
+/// Per-CPU counters of one (process, system call); the fields are those of [`crate::SyscallRow`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SyscallStats {
+    /// Calls that have returned.
+    pub calls: u64,
+    /// Returned with an error.
+    pub errors: u64,
+    /// To be restarted by the kernel.
+    pub restarts: u64,
+    /// Sum of the positive results.
+    pub result_sum: u64,
+    /// Calls with a latency.
+    pub timed: u64,
+    /// Sum of latencies.
+    pub total_ns: u64,
+    /// Latencies.
+    pub histogram: [u32; SYSCALL_BUCKETS],
+}
+
+/// A latency slot: thread id (22 bits) over the start time (42 bits of nanoseconds), in one word so that two
+/// threads that share a slot can never mix their halves.
+pub type PackedStart = u64;
+
+/// A run of bytes that arrived between two times, evenly as far as is known.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ResidencyMark {
+    /// Stream position of its first byte.
+    pub begin: u64,
+    /// Stream position after its last byte.
+    pub end: u64,
+    /// Arrival of its first byte, ns.
+    pub first_ns: u64,
+    /// Arrival of its last byte, ns.
+    pub last_ns: u64,
+}
+
+/// Arrival marks of a socket, in socket storage: the sender's side appends, the reader's side retires.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MarkRing {
+    /// Key of the socket's [`SocketStats`].
+    pub cookie: u64,
+    /// Marks ever appended.
+    pub head: u64,
+    /// Marks ever retired.
+    pub tail: u64,
+    /// Position up to which arrival is marked.
+    pub arrived: u64,
+    /// Position up to which bytes were read.
+    pub consumed: u64,
+    /// Unix: arrival of bytes that no mark covers yet (first, last), 0 when there are none.
+    pub pending_first_ns: u64,
+    /// See `pending_first_ns`.
+    pub pending_last_ns: u64,
+    /// `SOCKET_KIND_…`.
+    pub kind: u32,
+    /// Process that was watched when the socket was found.
+    pub pid: u32,
+    /// The marks, a ring.
+    pub marks: [ResidencyMark; MARKS],
+}
+
+/// Residency of what was read from one socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SocketStats {
+    /// Reads that took bytes.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes read whose arrival was seen.
+    pub measured_bytes: u64,
+    /// Sum over measured bytes of microseconds waited.
+    pub byte_us: u64,
+    /// Bytes read whose arrival was not seen (they waited before the probe was attached).
+    pub unmeasured_bytes: u64,
+    /// Marks merged because the ring was full: their arrival times are interpolated.
+    pub merged: u64,
+    /// Reads by the age of the oldest byte taken, log-linear with [`RESIDENCY_SUB_BITS`].
+    pub oldest: [u32; RESIDENCY_BUCKETS],
+    /// Bytes by their age, same buckets.
+    pub bytes: [u64; RESIDENCY_BUCKETS],
+}
+
+/// Why something was lost. The kernel side counts each; the agent shows each.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossReason {
+    /// The ring buffer had no room for a sample.
+    RingFull = 0,
+    /// The per-CPU scratch record was not to be had.
+    ScratchMissing = 1,
+    /// The kernel stack could not be taken (the sample still counts).
+    KernelStackFailed = 2,
+    /// The user stack could not be taken (the sample still counts).
+    UserStackFailed = 3,
+    /// The table of system call counters was full: calls of a new key went uncounted.
+    SyscallTableFull = 4,
+    /// Two threads shared a latency slot: the call counts, its latency is lost.
+    SlotCollision = 5,
+    /// The call began before the probe was attached: the call counts, its latency is lost.
+    StartUnseen = 6,
+    /// The table of sockets was full: a socket went unwatched.
+    SocketTableFull = 7,
+}
+
+/// How many [`LossReason`]s there are.
+pub const LOSS_REASONS: u32 = 8;
+
+const _: () = assert!(COMM_BYTES == 16);
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY (all): plain integers in `repr(C)`, no padding is read as a value, any bit pattern is valid.
+    use super::{MarkRing, SocketStats, SyscallKey, SyscallStats};
+    // SAFETY: see above.
+    unsafe impl aya::Pod for SyscallKey {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for SyscallStats {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for MarkRing {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for SocketStats {}
+}

@@ -1,0 +1,194 @@
+//! Records: a header of 16 bytes, then a body whose shape `kind` tells. Records are padded to [`RECORD_ALIGN`].
+
+/// Records start at multiples of this many bytes.
+pub const RECORD_ALIGN: usize = 8;
+/// Length of a thread name in the kernel, terminating zero included.
+pub const COMM_BYTES: usize = 16;
+/// Most frames of one stack, kernel or user.
+pub const MAX_FRAMES: usize = 127;
+/// Set in a system call number when a 32-bit program made the call.
+pub const COMPAT_BIT: u32 = 1 << 31;
+/// [`SocketRow::kind`] of a TCP connection.
+pub const SOCKET_KIND_TCP: u16 = 1;
+/// [`SocketRow::kind`] of a Unix stream.
+pub const SOCKET_KIND_UNIX_STREAM: u16 = 2;
+/// Bytes kept of a Unix socket's name.
+pub const SOCKET_NAME_BYTES: usize = 64;
+
+/// Starts every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RecordHeader {
+    /// Length of header and body, without the padding to [`RECORD_ALIGN`].
+    pub len: u32,
+    /// A [`RecordKind`] as a number.
+    pub kind: u16,
+    /// CPU on which the record was made; 0 where that means nothing.
+    pub cpu: u16,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time_ns: u64,
+}
+
+/// What a record's body is. Numbers are never reused: recordings outlive versions.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// [`CpuSample`], then `kernel_len` and `user_len` bytes of frame addresses, innermost first.
+    CpuSample = 1,
+    /// [`SyscallRow`]: cumulative counters of one (process, system call).
+    Syscall = 2,
+    /// [`SocketRow`]: state and cumulative counters of one watched socket.
+    Socket = 3,
+    /// [`LossRow`]: a cumulative counter of one loss reason.
+    Loss = 4,
+    /// No body: a tick (100 ms) ends here and everything before it belongs to it.
+    Tick = 5,
+    /// [`TaskRow`]: cumulative cost counters of one process.
+    Task = 6,
+    /// JSON of an `Input`: what came in over the control socket.
+    Input = 7,
+    /// [`ReportHeader`], then the pipeline's name, then the bytes of its report page.
+    Report = 8,
+    /// [`ProcessRow`]: who a process is.
+    Process = 9,
+    /// JSON of a table of names, the last record of a recording.
+    Names = 10,
+}
+
+/// One on-CPU sample: kernel and user stack of the same instant.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CpuSample {
+    /// Process (thread group) id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the thread.
+    pub comm: [u8; COMM_BYTES],
+    /// Bytes of kernel frames that follow.
+    pub kernel_len: u32,
+    /// Bytes of user frames that follow the kernel's.
+    pub user_len: u32,
+}
+
+/// System calls of one process and one call number, counted since the probe was attached.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SyscallRow {
+    /// Process id.
+    pub pid: u32,
+    /// Call number, with [`COMPAT_BIT`] for 32-bit calls.
+    pub nr: u32,
+    /// Calls that have returned.
+    pub calls: u64,
+    /// Returned with an error, restarts not counted.
+    pub errors: u64,
+    /// Interrupted and to be restarted by the kernel (−512…−516).
+    pub restarts: u64,
+    /// Sum of the positive results: bytes, where the call returns a byte count.
+    pub result_sum: u64,
+    /// Calls whose latency is in `total_ns` and `histogram`.
+    pub timed: u64,
+    /// Sum of latencies.
+    pub total_ns: u64,
+    /// Calls that have not returned yet.
+    pub in_flight: u64,
+    /// Latencies, log-linear with [`crate::SYSCALL_SUB_BITS`].
+    pub histogram: [u64; crate::SYSCALL_BUCKETS],
+}
+
+/// One watched socket: its queues now, and the residency of what was read since it has been watched.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SocketRow {
+    /// The kernel's cookie: unique while the host is up.
+    pub cookie: u64,
+    /// Process that holds the descriptor.
+    pub pid: u32,
+    /// Descriptor, −1 when it has been closed.
+    pub fd: i32,
+    /// `SOCKET_KIND_…`.
+    pub kind: u16,
+    /// Address family, `AF_…`.
+    pub family: u16,
+    /// Local port, host byte order.
+    pub local_port: u16,
+    /// Remote port, host byte order.
+    pub remote_port: u16,
+    /// Inode number of the socket.
+    pub inode: u64,
+    /// Local address: 4 or 16 bytes, or the name of a Unix socket.
+    pub local: [u8; SOCKET_NAME_BYTES],
+    /// Remote address, likewise.
+    pub remote: [u8; SOCKET_NAME_BYTES],
+    /// Bytes that wait to be read.
+    pub receive_queue: u64,
+    /// Receive buffer limit.
+    pub receive_limit: u64,
+    /// Bytes written and not yet taken by the peer (TCP: not acknowledged).
+    pub send_queue: u64,
+    /// Send buffer limit.
+    pub send_limit: u64,
+    /// Packets refused because the queue was full.
+    pub overflows: u64,
+    /// Residency of what was read.
+    pub stats: crate::SocketStats,
+}
+
+/// How often something was lost, since the probes were attached.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LossRow {
+    /// A [`crate::LossReason`] as a number.
+    pub reason: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Times it happened.
+    pub count: u64,
+}
+
+/// Cost of one process, cumulative since it was first watched. `u64::MAX` stands for "not to be had here".
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TaskRow {
+    /// Process id.
+    pub pid: u32,
+    /// Threads counted.
+    pub threads: u32,
+    /// CPU time of all its threads.
+    pub task_clock_ns: u64,
+    /// Context switches.
+    pub context_switches: u64,
+    /// Page faults.
+    pub page_faults: u64,
+    /// CPU cycles; needs a hardware PMU.
+    pub cycles: u64,
+    /// Instructions; needs a hardware PMU.
+    pub instructions: u64,
+}
+
+/// Who a process is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessRow {
+    /// Process id.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Start time in clock ticks since boot: tells a reused pid from the process before it.
+    pub start_ticks: u64,
+    /// Name of its main thread.
+    pub comm: [u8; COMM_BYTES],
+}
+
+/// Starts a report record: the pipeline's name and the page follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ReportHeader {
+    /// Length of the name.
+    pub name_len: u16,
+    /// 0, or the `errno` with which reading the page failed.
+    pub errno: u16,
+    /// Bytes of the page that were read.
+    pub page_len: u32,
+}

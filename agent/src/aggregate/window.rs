@@ -1,0 +1,1 @@
+//! Tick windows: cumulative counters and reports in, deltas of one tick out.

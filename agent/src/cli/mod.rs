@@ -1,0 +1,1 @@
+//! The command line: arguments as typed, then one file a command.

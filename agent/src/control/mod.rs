@@ -1,0 +1,1 @@
+//! Signals in, decisions out: pure functions of state, signals and time.

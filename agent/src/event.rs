@@ -1,0 +1,90 @@
+//! Wire bytes in, events out. Decoding never panics and never allocates more than the bytes it was given.
+//!
+//! A record that cannot be decoded is skipped by its length and counted; a record whose length is a lie ends the batch,
+//! because nothing after it can be trusted.
+
+mod decode;
+mod input;
+mod raw;
+
+pub use decode::{DecodeError, Decoded, Decoder};
+pub use input::{Input, Watch, WatchKind};
+pub use raw::{RawBatch, encode};
+
+use agent_common::{COMM_BYTES, LossReason, SocketRow, SyscallRow, TaskRow};
+
+use crate::units::{CpuId, Nanos, Pid, PipelineName, Tid};
+
+/// One fact, with its time.
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    /// When it was recorded, on the monotonic clock of its source.
+    pub time: Nanos,
+    /// CPU on which it was recorded.
+    pub cpu: CpuId,
+    /// What happened.
+    pub body: Body<'a>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Body<'a> {
+    /// A thread was on a CPU.
+    CpuSample(Sample),
+    /// Cumulative counters of one (process, system call).
+    Syscall(Box<SyscallRow>),
+    /// State and cumulative counters of one socket.
+    Socket(Box<SocketRow>),
+    /// Cumulative counter of a loss.
+    Loss(LossReason, u64),
+    /// A tick ends here.
+    Tick,
+    /// Cumulative cost of one process.
+    Task(TaskRow),
+    /// Something came in over the control socket.
+    Input(Box<Input>),
+    /// A report page, or the errno with which reading it failed.
+    Report(PipelineName, Result<&'a [u8], i32>),
+    /// Who a process is.
+    Process(Process),
+    /// The table of names that ends a recording, as JSON.
+    Names(&'a [u8]),
+}
+
+/// An on-CPU sample. Frames are innermost first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Process.
+    pub pid: Pid,
+    /// Thread.
+    pub tid: Tid,
+    /// Name of the thread.
+    pub comm: Comm,
+    /// Kernel frames.
+    pub kernel: Vec<u64>,
+    /// User frames.
+    pub user: Vec<u64>,
+}
+
+/// Who a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Process.
+    pub pid: Pid,
+    /// Start time, clock ticks since boot.
+    pub start_ticks: u64,
+    /// Name of its main thread.
+    pub comm: Comm,
+}
+
+/// Name of a thread as the kernel keeps it: at most 15 bytes, any bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Comm(pub [u8; COMM_BYTES]);
+
+impl Comm {
+    /// As text; bytes that are not UTF-8 are replaced.
+    pub fn to_text(&self) -> String {
+        let end = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
+        String::from_utf8_lossy(&self.0[..end]).into_owned()
+    }
+}

@@ -1,0 +1,167 @@
+//! The decoder: walks a batch and yields events; what it cannot read it skips and counts.
+
+use agent_common::{
+    CpuSample, LossReason, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
+    SocketRow, SyscallRow, TaskRow, Wire,
+};
+
+use crate::event::{Body, Comm, Event, Process, Sample};
+use crate::units::{CpuId, Nanos, Pid, PipelineName, Tid};
+
+/// Why a record could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The length is shorter than a header or longer than what is there; the rest of the batch is lost.
+    #[error("record at byte {at}: length {len} does not fit the {left} bytes left")]
+    Length {
+        /// Offset of the record.
+        at: usize,
+        /// Its stated length.
+        len: usize,
+        /// Bytes left.
+        left: usize,
+    },
+    /// A kind that this version does not know.
+    #[error("record at byte {at}: unknown kind {kind}")]
+    UnknownKind {
+        /// Offset of the record.
+        at: usize,
+        /// The kind.
+        kind: u16,
+    },
+    /// The body is not what its kind asks for.
+    #[error("record at byte {at}: bad {what}")]
+    Body {
+        /// Offset of the record.
+        at: usize,
+        /// Which part.
+        what: &'static str,
+    },
+}
+
+/// What the decoder yields.
+pub type Decoded<'a> = Result<Event<'a>, DecodeError>;
+
+/// Walks the records of a batch.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Decoder<'a> {
+    /// Over the records in `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+}
+
+impl<'a> Iterator for Decoder<'a> {
+    type Item = Decoded<'a>;
+
+    fn next(&mut self) -> Option<Decoded<'a>> {
+        let at = self.at;
+        let left = self.bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        let Some((header, _)) = RecordHeader::from_prefix(left) else {
+            self.at = self.bytes.len();
+            return Some(Err(DecodeError::Length { at, len: 0, left: left.len() }));
+        };
+        let len = usize::try_from(header.len).unwrap_or(usize::MAX);
+        let Some(body) = left.get(size_of::<RecordHeader>()..len) else {
+            self.at = self.bytes.len();
+            return Some(Err(DecodeError::Length { at, len, left: left.len() }));
+        };
+        self.at = at.saturating_add(len.next_multiple_of(RECORD_ALIGN));
+        let event = |body| Event { time: Nanos(header.time_ns), cpu: CpuId(u32::from(header.cpu)), body };
+        Some(match kind(header.kind) {
+            None => Err(DecodeError::UnknownKind { at, kind: header.kind }),
+            Some(kind) => decode_body(kind, body).map(event).map_err(|what| DecodeError::Body { at, what }),
+        })
+    }
+}
+
+fn kind(number: u16) -> Option<RecordKind> {
+    use RecordKind::{CpuSample, Input, Loss, Names, Process, Report, Socket, Syscall, Task, Tick};
+    [CpuSample, Syscall, Socket, Loss, Tick, Task, Input, Report, Process, Names]
+        .into_iter()
+        .find(|k| *k as u16 == number)
+}
+
+fn loss_reason(number: u32) -> Option<LossReason> {
+    use LossReason::{
+        KernelStackFailed, RingFull, ScratchMissing, SlotCollision, SocketTableFull, StartUnseen, SyscallTableFull,
+        UserStackFailed,
+    };
+    [
+        RingFull,
+        ScratchMissing,
+        KernelStackFailed,
+        UserStackFailed,
+        SyscallTableFull,
+        SlotCollision,
+        StartUnseen,
+        SocketTableFull,
+    ]
+    .into_iter()
+    .find(|r| *r as u32 == number)
+}
+
+fn decode_body(kind: RecordKind, body: &[u8]) -> Result<Body<'_>, &'static str> {
+    Ok(match kind {
+        RecordKind::CpuSample => Body::CpuSample(sample(body)?),
+        RecordKind::Syscall => Body::Syscall(Box::new(exact::<SyscallRow>(body, "system call row")?)),
+        RecordKind::Socket => Body::Socket(Box::new(exact::<SocketRow>(body, "socket row")?)),
+        RecordKind::Loss => {
+            let row = exact::<LossRow>(body, "loss row")?;
+            Body::Loss(loss_reason(row.reason).ok_or("loss reason")?, row.count)
+        }
+        RecordKind::Tick => Body::Tick,
+        RecordKind::Task => Body::Task(exact::<TaskRow>(body, "task row")?),
+        RecordKind::Input => Body::Input(serde_json::from_slice(body).map_err(|_not_ours| "input")?),
+        RecordKind::Report => report(body)?,
+        RecordKind::Process => {
+            let row = exact::<ProcessRow>(body, "process row")?;
+            Body::Process(Process { pid: Pid(row.pid), start_ticks: row.start_ticks, comm: Comm(row.comm) })
+        }
+        RecordKind::Names => Body::Names(body),
+    })
+}
+
+fn exact<T: Wire>(body: &[u8], what: &'static str) -> Result<T, &'static str> {
+    match T::from_prefix(body) {
+        Some((row, [])) => Ok(row),
+        _ => Err(what),
+    }
+}
+
+fn sample(body: &[u8]) -> Result<Sample, &'static str> {
+    let (head, frames) = CpuSample::from_prefix(body).ok_or("sample header")?;
+    let split = usize::try_from(head.kernel_len).map_err(|_too_long| "kernel stack length")?;
+    let (kernel, user) = frames.split_at_checked(split).ok_or("kernel stack length")?;
+    if u32::try_from(user.len()) != Ok(head.user_len) {
+        return Err("user stack length");
+    }
+    Ok(Sample {
+        pid: Pid(head.pid),
+        tid: Tid(head.tid),
+        comm: Comm(head.comm),
+        kernel: addresses(kernel).ok_or("kernel stack length")?,
+        user: addresses(user).ok_or("user stack length")?,
+    })
+}
+
+fn addresses(bytes: &[u8]) -> Option<Vec<u64>> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    (rest.is_empty() && words.len() <= MAX_FRAMES).then(|| words.iter().map(|w| u64::from_ne_bytes(*w)).collect())
+}
+
+fn report(body: &[u8]) -> Result<Body<'_>, &'static str> {
+    let (head, rest) = ReportHeader::from_prefix(body).ok_or("report header")?;
+    let (name, page) = rest.split_at_checked(usize::from(head.name_len)).ok_or("report name")?;
+    let name = str::from_utf8(name).map_err(|_not_text| "report name")?;
+    let name = PipelineName::try_from(name.to_owned()).map_err(|_bad| "report name")?;
+    if u32::try_from(page.len()) != Ok(head.page_len) {
+        return Err("report length");
+    }
+    Ok(Body::Report(name, if head.errno == 0 { Ok(page) } else { Err(i32::from(head.errno)) }))
+}

@@ -1,0 +1,81 @@
+//! What enters over the control socket: the requests that change state. They travel as records, so that a recording
+//! holds them and a replay decides as the live agent did.
+
+use serde::{Deserialize, Serialize};
+use tidegate_client::abi::{OverrideRequest, Registration};
+
+use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
+
+/// A request that changes state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Input {
+    /// A pipeline registers, or registers again.
+    Register {
+        /// Its name.
+        name: PipelineName,
+        /// Its process, from the peer's credentials.
+        pid: Pid,
+        /// Start time of that process, clock ticks since boot.
+        start_ticks: u64,
+        /// Its user.
+        uid: Uid,
+        /// What it asked for.
+        registration: Box<Registration>,
+        /// What its settings page held before, when an agent served it earlier: generations only rise.
+        resumed: Option<(Generation, Settings)>,
+    },
+    /// The process of a pipeline has ended, or the pipeline said farewell.
+    Gone {
+        /// Its name.
+        name: PipelineName,
+    },
+    /// A human pins the knobs.
+    Override {
+        /// Pipeline.
+        name: PipelineName,
+        /// Who.
+        uid: Uid,
+        /// What.
+        request: OverrideRequest,
+    },
+    /// A human frees the knobs.
+    Free {
+        /// Pipeline.
+        name: PipelineName,
+    },
+    /// A pipeline without a report page says that it lives.
+    Lease {
+        /// Pipeline.
+        name: PipelineName,
+    },
+    /// All tuning stops: settings stay where they are.
+    Pause,
+    /// Tuning goes on.
+    Resume,
+    /// Somebody wants to see something for a while.
+    Watch(Watch),
+}
+
+/// Somebody wants to see something for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// What.
+    pub what: WatchKind,
+    /// Whose; the whole host when absent.
+    pub pid: Option<Pid>,
+    /// Until when.
+    pub until: Nanos,
+}
+
+/// What can be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WatchKind {
+    /// On-CPU stacks.
+    Cpu,
+    /// System calls.
+    Syscalls,
+    /// Sockets.
+    Sockets,
+}

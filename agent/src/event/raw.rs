@@ -1,0 +1,137 @@
+//! A batch of wire records, and the encoders that the user-space sources use.
+
+use agent_common::{
+    LossReason, LossRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SocketRow, SyscallRow,
+    TaskRow,
+};
+
+use crate::event::{Input, Process};
+use crate::units::{Nanos, PipelineName};
+
+/// Wire records, one after the other, each padded to [`RECORD_ALIGN`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawBatch {
+    bytes: Vec<u8>,
+}
+
+impl RawBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A batch of bytes that may be anything.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets the records and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Appends a record as the kernel wrote it, header included.
+    pub fn push_record(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.pad();
+    }
+
+    /// Appends a record made of parts.
+    pub fn push(&mut self, kind: RecordKind, time: Nanos, parts: &[&[u8]]) {
+        let len = size_of::<RecordHeader>() + parts.iter().map(|p| p.len()).sum::<usize>();
+        let Ok(len) = u32::try_from(len) else {
+            return; // Nothing this program encodes is that long; an absurd input is left out rather than cut.
+        };
+        self.bytes.extend_from_slice(&len.to_ne_bytes());
+        self.bytes.extend_from_slice(&(kind as u16).to_ne_bytes());
+        self.bytes.extend_from_slice(&0u16.to_ne_bytes());
+        self.bytes.extend_from_slice(&time.0.to_ne_bytes());
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        let padded = self.bytes.len().next_multiple_of(RECORD_ALIGN);
+        self.bytes.resize(padded, 0);
+    }
+}
+
+/// Encoders, one a record kind that user space makes.
+pub mod encode {
+    use super::{
+        Input, LossReason, LossRow, Nanos, PipelineName, Process, ProcessRow, RawBatch, RecordKind, ReportHeader,
+        SocketRow, SyscallRow, TaskRow,
+    };
+    use agent_common::Wire;
+
+    /// A tick ends here.
+    pub fn tick(batch: &mut RawBatch, time: Nanos) {
+        batch.push(RecordKind::Tick, time, &[]);
+    }
+
+    /// A request from the control socket.
+    pub fn input(batch: &mut RawBatch, time: Nanos, input: &Input) {
+        let json = serde_json::to_vec(input).expect("an input is plain data with string keys");
+        batch.push(RecordKind::Input, time, &[&json]);
+    }
+
+    /// A report page, or the errno with which reading it failed.
+    pub fn report(batch: &mut RawBatch, time: Nanos, name: &PipelineName, page: Result<&[u8], u16>) {
+        let (errno, bytes) = match page {
+            Ok(bytes) => (0, bytes),
+            Err(errno) => (errno.max(1), &[][..]),
+        };
+        let name = name.as_str().as_bytes();
+        let header = ReportHeader {
+            name_len: u16::try_from(name.len()).expect("a name has at most 64 bytes"),
+            errno,
+            page_len: u32::try_from(bytes.len()).expect("a report page is cut at 4 KiB"),
+        };
+        batch.push(RecordKind::Report, time, &[header.as_bytes(), name, bytes]);
+    }
+
+    /// Cost counters of a process.
+    pub fn task(batch: &mut RawBatch, time: Nanos, row: &TaskRow) {
+        batch.push(RecordKind::Task, time, &[row.as_bytes()]);
+    }
+
+    /// System call counters.
+    pub fn syscall(batch: &mut RawBatch, time: Nanos, row: &SyscallRow) {
+        batch.push(RecordKind::Syscall, time, &[row.as_bytes()]);
+    }
+
+    /// A socket.
+    pub fn socket(batch: &mut RawBatch, time: Nanos, row: &SocketRow) {
+        batch.push(RecordKind::Socket, time, &[row.as_bytes()]);
+    }
+
+    /// A loss counter.
+    pub fn loss(batch: &mut RawBatch, time: Nanos, reason: LossReason, count: u64) {
+        let row = LossRow { reason: reason as u32, reserved: 0, count };
+        batch.push(RecordKind::Loss, time, &[row.as_bytes()]);
+    }
+
+    /// Who a process is.
+    pub fn process(batch: &mut RawBatch, time: Nanos, process: &Process) {
+        let row =
+            ProcessRow { pid: process.pid.0, reserved: 0, start_ticks: process.start_ticks, comm: process.comm.0 };
+        batch.push(RecordKind::Process, time, &[row.as_bytes()]);
+    }
+
+    /// The table of names that ends a recording.
+    pub fn names(batch: &mut RawBatch, time: Nanos, json: &[u8]) {
+        batch.push(RecordKind::Names, time, &[json]);
+    }
+}

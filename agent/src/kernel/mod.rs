@@ -1,0 +1,1 @@
+//! The live kernel: the only files that name `aya`, with `source/ebpf.rs`.

@@ -1,0 +1,1 @@
+//! Stack counts and names in, folded text, flame graphs and JSON out.

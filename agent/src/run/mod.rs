@@ -1,0 +1,1 @@
+//! Wiring: source, core and socket into a running agent.

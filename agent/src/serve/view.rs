@@ -1,0 +1,158 @@
+//! What the agent shows at one tick: made by the run loop, read by the routes. A view is never changed, only replaced.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tidegate_client::abi::{DecisionJson, Registration, SignalsJson};
+
+use crate::aggregate::lost::Lost;
+use crate::aggregate::stacks::StackCounts;
+use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
+
+/// Everything the routes may show.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Time of the tick it was made at.
+    pub now: Nanos,
+    /// When the agent started.
+    pub started: Nanos,
+    /// Whether tuning is paused.
+    pub paused: bool,
+    /// Registered pipelines, by name.
+    pub pipelines: Vec<PipelineView>,
+    /// Profile windows of 10 s, oldest first; the last may still be open.
+    pub profiles: VecDeque<Arc<StackCounts>>,
+    /// System calls of watched processes since they were watched, dearest first.
+    pub syscalls: Vec<SyscallJson>,
+    /// Sockets of watched processes.
+    pub sockets: Vec<SocketJson>,
+    /// Losses since the start.
+    pub lost: Lost,
+    /// What the agent itself costs.
+    pub own: OwnCost,
+    /// Which probes are attached.
+    pub attached: Vec<&'static str>,
+    /// What cannot be seen here, each with its cause.
+    pub degraded: Vec<String>,
+}
+
+/// One pipeline.
+#[derive(Clone, Debug)]
+pub struct PipelineView {
+    /// Its name.
+    pub name: PipelineName,
+    /// Its process.
+    pub pid: Pid,
+    /// Its user.
+    pub uid: Uid,
+    /// What it asked for.
+    pub registration: Arc<Registration>,
+    /// Where its control stands.
+    pub state: TuningState,
+    /// Settings in force.
+    pub settings: Settings,
+    /// Their generation.
+    pub generation: Generation,
+    /// Newest signals.
+    pub signals: SignalsJson,
+    /// Decisions, oldest first; bounded.
+    pub decisions: Arc<VecDeque<DecisionJson>>,
+    /// Decisions so far by reason.
+    pub decisions_by_reason: Vec<(&'static str, u64)>,
+}
+
+/// Where the control of a pipeline stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TuningState {
+    /// Advice only.
+    Observe,
+    /// The agent sets the knobs.
+    On,
+    /// A human, or somebody else, holds the knobs: hands off.
+    Manual,
+    /// Tuning is paused.
+    Paused,
+}
+
+/// What the agent itself costs, since its start.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct OwnCost {
+    /// CPU time in user space, ns.
+    pub user_cpu_ns: u64,
+    /// CPU time in the kernel on its behalf, ns.
+    pub system_cpu_ns: u64,
+    /// Resident memory, bytes.
+    pub resident_bytes: u64,
+    /// Run time of its probes, ns; absent where the kernel keeps no statistics.
+    pub probes_ns: Option<u64>,
+}
+
+/// A row of the system call listing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SyscallJson {
+    /// Process.
+    pub pid: u32,
+    /// Name of its main thread.
+    pub comm: String,
+    /// Name of the call, or `syscall_N`.
+    pub syscall: String,
+    /// Calls that have returned.
+    pub calls: u64,
+    /// Calls that have not returned yet.
+    pub in_flight: u64,
+    /// Returned with an error.
+    pub errors: u64,
+    /// Interrupted, restarted by the kernel; not errors.
+    pub restarts: u64,
+    /// Bytes moved; absent for calls whose result is no byte count.
+    pub bytes: Option<u64>,
+    /// Sum of latencies.
+    pub total_ns: u64,
+    /// Median latency; absent when none was seen.
+    pub p50_ns: Option<u64>,
+    /// 99th percentile.
+    pub p99_ns: Option<u64>,
+    /// Latencies lost (slot shared, or begun before the probe).
+    pub untimed: u64,
+}
+
+/// A row of the socket listing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SocketJson {
+    /// Process.
+    pub pid: u32,
+    /// Name of its main thread.
+    pub comm: String,
+    /// Descriptor; absent once closed.
+    pub fd: Option<i32>,
+    /// `tcp` or `unix`.
+    pub kind: &'static str,
+    /// Local end.
+    pub local: String,
+    /// Remote end.
+    pub remote: String,
+    /// Bytes that wait to be read.
+    pub receive_queue_bytes: u64,
+    /// Bytes written, not yet taken by the peer.
+    pub send_queue_bytes: u64,
+    /// Reads that took bytes.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Age of the oldest byte of a read, median, ns.
+    pub oldest_p50_ns: Option<u64>,
+    /// Same, 99th percentile.
+    pub oldest_p99_ns: Option<u64>,
+    /// Age of bytes when read, byte-weighted mean, ns.
+    pub mean_ns: Option<u64>,
+    /// Age of bytes when read, byte-weighted median, ns.
+    pub p50_ns: Option<u64>,
+    /// Same, 99th percentile.
+    pub p99_ns: Option<u64>,
+    /// Bytes read whose arrival was not seen.
+    pub unmeasured_bytes: u64,
+    /// Packets refused because the queue was full.
+    pub overflows: u64,
+}

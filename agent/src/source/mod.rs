@@ -1,0 +1,86 @@
+//! Where facts come from: the live kernel, a recording, or a simulated host. The rest of the agent cannot tell.
+
+#[cfg(feature = "ebpf")]
+pub mod ebpf;
+pub mod inbox;
+pub mod recording;
+pub mod replay;
+pub mod sim;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::event::RawBatch;
+use crate::units::{Nanos, Pid, PipelineName, Uid};
+
+/// A source of wire records. Losses travel as records too, so that a replay sees them.
+#[expect(async_fn_in_trait, reason = "the agent runs on one thread; no source is ever sent to another")]
+pub trait EventSource {
+    /// Appends the records that are ready, waiting no later than `until`. `End` only for finite sources.
+    async fn pull(&mut self, until: Nanos, batch: &mut RawBatch) -> Result<Pulled, SourceError>;
+}
+
+/// What a pull brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    /// Zero or more records were appended.
+    Batch,
+    /// There will be no more.
+    End,
+}
+
+/// Why a source cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file could not be read or is not what it should be.
+    #[error("{what}: {cause}")]
+    File {
+        /// What was tried, with the path.
+        what: String,
+        /// Why it failed and what to do.
+        cause: String,
+    },
+    /// The kernel refused something.
+    #[error("{what}: {cause}")]
+    Kernel {
+        /// What was tried.
+        what: String,
+        /// Why it failed and what to do.
+        cause: String,
+    },
+}
+
+/// Whose facts a probe brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every process of the host.
+    Host,
+    /// These processes only.
+    Pids(BTreeSet<Pid>),
+}
+
+/// What a source is asked to bring. Probes that nobody wants are detached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// On-CPU samples.
+    pub cpu: Option<Scope>,
+    /// System call counters.
+    pub syscalls: Option<Scope>,
+    /// Socket rows.
+    pub sockets: Option<BTreeSet<Pid>>,
+    /// Cost counters of these processes.
+    pub tasks: BTreeSet<Pid>,
+    /// Report pages to read on each tick.
+    pub reports: Vec<ReportFile>,
+}
+
+/// A report page to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFile {
+    /// Pipeline.
+    pub name: PipelineName,
+    /// Path it named.
+    pub path: PathBuf,
+    /// User who must own the file.
+    pub uid: Uid,
+}

@@ -1,0 +1,3 @@
+//! Tests against the running kernel; they need root and say so when they are skipped.
+
+fn main() {}

@@ -1,0 +1,14 @@
+//! What passes between a pipeline and the agent: page layouts and JSON bodies. The agent uses the same types.
+
+mod json;
+mod page;
+
+pub use json::{
+    Applied, Boundary, DecisionJson, Goal, KnobRange, Knobs, LeaseTerms, Mode, Objective, OnExpiry, OverrideRequest,
+    Problem, Registration, RegistrationReply, SettingsReply, SignalsJson,
+};
+pub use page::{
+    ABI_VERSION, PAGE_BYTES, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, ReportWord,
+    SETTINGS_ABI_AT, SETTINGS_MAGIC, SETTINGS_N_AT, SETTINGS_SEQ_AT, SETTINGS_SLOT_AT, SETTINGS_SLOT_BYTES,
+    SETTINGS_VALUES, VALUE_BATCH_BYTES, VALUE_FLUSH_INTERVAL_US, VALUE_NAMES,
+};

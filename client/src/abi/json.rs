@@ -1,0 +1,276 @@
+//! JSON bodies of the control socket. Unknown fields are refused on write and ignored on read.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Body of `PUT /v1/pipelines/{name}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// What may be set, and within which bounds.
+    pub knobs: Knobs,
+    /// What the pipeline wants.
+    #[serde(default)]
+    pub objective: Objective,
+    /// Whether the agent may act; advice only unless asked.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Report page, an absolute path of a file that the registering user owns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<PathBuf>,
+    /// Terms of the settings' lease.
+    #[serde(default)]
+    pub lease: LeaseTerms,
+}
+
+/// The two knobs of a batcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Knobs {
+    /// Batch size, bytes.
+    pub batch_bytes: KnobRange,
+    /// Flush interval (linger), microseconds.
+    pub flush_interval_us: KnobRange,
+}
+
+/// Bounds of one knob: `min <= default <= max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnobRange {
+    /// Smallest value the pipeline accepts.
+    pub min: u64,
+    /// Largest value the pipeline accepts.
+    pub max: u64,
+    /// The pipeline's own value, used without an agent.
+    pub default: u64,
+}
+
+/// What a pipeline wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Objective {
+    /// Wanted 99th percentile of the latency, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<u64>,
+    /// Which way to lean.
+    #[serde(default)]
+    pub goal: Goal,
+}
+
+/// Which way to lean between latency and cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    /// Shortest interval within the caps.
+    Latency,
+    /// Between the two.
+    #[default]
+    Balanced,
+    /// Longest interval within the objective.
+    Efficiency,
+}
+
+/// Whether the agent may act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Decisions are advice; the settings page keeps the defaults.
+    #[default]
+    Observe,
+    /// Decisions are applied.
+    On,
+}
+
+/// Terms of a lease: renewed every second or at a third of `ttl_ms`, whichever is sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LeaseTerms {
+    /// Life of the settings without renewal, ms.
+    pub ttl_ms: u64,
+    /// How long the last settings are held after that, ms.
+    pub hold_ms: u64,
+    /// What the pipeline does then.
+    pub on_expiry: OnExpiry,
+}
+
+impl Default for LeaseTerms {
+    fn default() -> Self {
+        Self { ttl_ms: 10_000, hold_ms: 60_000, on_expiry: OnExpiry::Default }
+    }
+}
+
+/// What a pipeline does when lease and hold have run out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExpiry {
+    /// Step back to its own defaults.
+    #[default]
+    Default,
+    /// Keep the last settings.
+    Hold,
+}
+
+/// Reply to a registration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegistrationReply {
+    /// Name under which the pipeline is known.
+    pub name: String,
+    /// The settings page: a path to open read-only.
+    pub settings_page: PathBuf,
+    /// Order of the values in a slot.
+    pub values: Vec<String>,
+    /// Generation in force.
+    pub generation: u64,
+    /// Mode in force.
+    pub mode: Mode,
+}
+
+/// Reply of `GET /v1/pipelines/{name}/settings`; the ETag is the generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SettingsReply {
+    /// Name of the pipeline.
+    pub name: String,
+    /// Rises with every change.
+    pub generation: u64,
+    /// Batch size, bytes.
+    pub batch_bytes: u64,
+    /// Flush interval, microseconds.
+    pub flush_interval_us: u64,
+    /// Reason of the decision behind it.
+    pub reason: String,
+    /// Life of the lease, ms.
+    pub ttl_ms: u64,
+}
+
+/// Body of `PUT /v1/pipelines/{name}/override`: a human pins the knobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideRequest {
+    /// Batch size to hold, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_bytes: Option<u64>,
+    /// Flush interval to hold, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush_interval_us: Option<u64>,
+    /// Ends by itself after this many seconds; without it, when freed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
+}
+
+/// Signals of a pipeline at one tick. A number that is not known is absent, never 0.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SignalsJson {
+    /// Name of the pipeline.
+    pub name: String,
+    /// Time of the tick, ns of the monotonic clock.
+    pub time_ns: u64,
+    /// Event rate over the rolling window, events/s.
+    pub rate: Option<f64>,
+    /// Event rate of the newest tick, events/s.
+    pub newest_rate: Option<f64>,
+    /// Mean size of an event, bytes.
+    pub event_bytes: Option<f64>,
+    /// Bytes queued in the pipeline.
+    pub queue_bytes: Option<u64>,
+    /// Capacity of that queue.
+    pub queue_capacity: Option<u64>,
+    /// Bytes queued in its sockets, unread: kernel evidence.
+    pub receive_queue_bytes: Option<u64>,
+    /// Mean residency of bytes in its sockets before they were read, ms: kernel evidence.
+    pub residency_ms: Option<f64>,
+    /// Mean size of a flush, bytes.
+    pub flush_bytes: Option<f64>,
+    /// Mean duration of a flush, ms.
+    pub flush_ms: Option<f64>,
+    /// Flushes per second.
+    pub flushes_per_s: Option<f64>,
+    /// System calls per event: kernel evidence.
+    pub syscalls_per_event: Option<f64>,
+    /// CPU time per event, microseconds: kernel evidence.
+    pub cpu_us_per_event: Option<f64>,
+    /// Context switches per flush: kernel evidence.
+    pub switches_per_flush: Option<f64>,
+    /// 99th percentile of the latency of the newest window, ms.
+    pub p99_ms: Option<f64>,
+    /// Why a signal is missing or doubtful.
+    pub degraded: Vec<String>,
+}
+
+/// A decision as the socket shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionJson {
+    /// Name of the pipeline.
+    pub name: String,
+    /// Rises by one with each decision of the pipeline.
+    pub sequence: u64,
+    /// Time, ns of the monotonic clock.
+    pub time_ns: u64,
+    /// Generation of the settings it led to.
+    pub generation: u64,
+    /// Whether it reached the settings page.
+    pub applied: Applied,
+    /// Batch size, bytes.
+    pub batch_bytes: u64,
+    /// Flush interval, microseconds.
+    pub flush_interval_us: u64,
+    /// Settings before it: batch size, bytes.
+    pub from_batch_bytes: u64,
+    /// Settings before it: flush interval, microseconds.
+    pub from_flush_interval_us: u64,
+    /// Policy that decided.
+    pub policy: String,
+    /// Reason, a stable word.
+    pub reason: String,
+    /// The reason in a sentence, with its numbers.
+    pub explanation: String,
+    /// Which limit bound the result, if one did.
+    pub bound_by: Option<Boundary>,
+    /// Inputs.
+    pub signals: SignalsJson,
+}
+
+/// What became of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Applied {
+    /// Written to the settings page.
+    Applied,
+    /// Advice only: the pipeline is in mode `observe`.
+    Advised,
+    /// Nothing to change.
+    Held,
+}
+
+/// Which limit bound a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Boundary {
+    /// Smallest value of the pipeline.
+    Min,
+    /// Largest value of the pipeline.
+    Max,
+    /// Step limit.
+    Slew,
+}
+
+/// An error body after RFC 9457 (`application/problem+json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `about:blank`, or a URI that names the kind.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Short name.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// Stable code, for programs.
+    pub code: String,
+    /// What went wrong, with the value.
+    pub detail: String,
+    /// JSON pointer to the offending field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// What to do.
+    pub fix: String,
+}
