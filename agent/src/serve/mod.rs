@@ -2,4 +2,5 @@
 //! that requests are appended to the source as `Input` records.
 
 pub mod listing;
+pub mod render;
 pub mod view;
