@@ -1,1 +1,3 @@
 //! A simulated host as a source.
+
+pub mod page;
