@@ -1,1 +1,3 @@
 //! Wiring: source, core and socket into a running agent.
+
+pub mod core;

@@ -1,1 +1,4 @@
 //! A simulated host as a source.
+
+pub mod page;
+pub mod random;
