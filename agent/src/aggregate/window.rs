@@ -167,6 +167,11 @@ impl Aggregator {
         self.processes.get(pid)
     }
 
+    /// A pipeline is gone without having said so.
+    pub fn forget(&mut self, name: &PipelineName) {
+        self.pipelines.remove(name);
+    }
+
     /// The table of names of a recording, once it was seen.
     pub fn names(&self) -> Option<&[u8]> {
         self.names.as_deref()

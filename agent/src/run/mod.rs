@@ -1,3 +1,4 @@
 //! Wiring: source, core and socket into a running agent.
 
 pub mod core;
+pub mod replay;
