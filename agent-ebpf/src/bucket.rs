@@ -13,29 +13,18 @@ pub fn bucket(value: u64, sub_bits: u32, buckets: usize) -> usize {
     if index as usize >= buckets { buckets - 1 } else { index as usize }
 }
 
-/// Position of the highest bit, by halving: the target has no instruction for it.
+/// Position of the highest bit, by halving: the target has no instruction for it. Without branches, which would double
+/// the verifier's work five times over.
 #[inline(always)]
-fn log2(mut value: u64) -> u32 {
+fn log2(value: u64) -> u32 {
+    let mut value = value;
     let mut top = 0;
-    if value >> 32 != 0 {
-        value >>= 32;
-        top += 32;
+    let mut half = 32;
+    while half > 0 {
+        let shift = u64::from(value >> half != 0) * half;
+        value >>= shift;
+        top += shift as u32;
+        half /= 2;
     }
-    if value >> 16 != 0 {
-        value >>= 16;
-        top += 16;
-    }
-    if value >> 8 != 0 {
-        value >>= 8;
-        top += 8;
-    }
-    if value >> 4 != 0 {
-        value >>= 4;
-        top += 4;
-    }
-    if value >> 2 != 0 {
-        value >>= 2;
-        top += 2;
-    }
-    top + ((value >> 1) & 1) as u32
+    top
 }

@@ -4,7 +4,11 @@
 //! each weighted by its bytes. With all marks in use the newest one is extended; inside a mark arrival is taken as even,
 //! which for a steady sender is the truth. Stamping only the first arrival would lie when reads are partial.
 
+use core::ffi::c_void;
+
 use agent_common::{MARKS, MarkRing, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark, SocketStats};
+
+use aya_ebpf::helpers::generated::bpf_loop;
 
 use crate::bucket::bucket;
 
@@ -30,6 +34,15 @@ pub fn arrive(ring: &mut MarkRing, end: u64, now: u64) -> bool {
     full
 }
 
+/// What the loop over the marks works on.
+struct Retire {
+    ring: *mut MarkRing,
+    stats: *mut SocketStats,
+    end: u64,
+    now: u64,
+    oldest_seen: bool,
+}
+
 /// Bytes up to position `end` have been read at `now`. Called by the reading side only.
 #[inline(always)]
 pub fn consume(ring: &mut MarkRing, stats: &mut SocketStats, end: u64, now: u64) {
@@ -38,37 +51,11 @@ pub fn consume(ring: &mut MarkRing, stats: &mut SocketStats, end: u64, now: u64)
     }
     stats.reads += 1;
     stats.read_bytes += end - ring.consumed;
-    let mut oldest_seen = false;
-    for _ in 0..MARKS {
-        if ring.consumed >= end || ring.tail == ring.head {
-            break;
-        }
-        let mark = ring.marks[(ring.tail & SLOT) as usize];
-        if ring.consumed < mark.begin {
-            // These waited before the socket was watched.
-            let unknown = min(end, mark.begin) - ring.consumed;
-            stats.unmeasured_bytes += unknown;
-            ring.consumed += unknown;
-        }
-        if ring.consumed < end && ring.consumed < mark.end {
-            let upto = min(end, mark.end);
-            let first = arrival(&mark, ring.consumed);
-            let last = arrival(&mark, upto);
-            let bytes = upto - ring.consumed;
-            if !oldest_seen {
-                oldest_seen = true;
-                let index = bucket(now.saturating_sub(first), RESIDENCY_SUB_BITS, RESIDENCY_BUCKETS);
-                if index < RESIDENCY_BUCKETS {
-                    stats.oldest[index] += 1;
-                }
-            }
-            weigh(stats, now.saturating_sub(first / 2 + last / 2), bytes);
-            ring.consumed = upto;
-        }
-        if ring.consumed >= mark.end {
-            ring.tail += 1;
-        }
-    }
+    let mut retire = Retire { ring, stats, end, now, oldest_seen: false };
+    // A helper rather than a loop: the verifier walks the body once, not once for each of the marks.
+    // SAFETY: the callback has the prototype that the helper wants, and its context outlives the call.
+    unsafe { bpf_loop(MARKS as u32, retire_mark as *mut c_void, (&raw mut retire).cast(), 0) };
+    let (ring, stats) = unsafe { (&mut *retire.ring, &mut *retire.stats) };
     if ring.consumed < end {
         // Read before its arrival was noted, on another CPU at the same moment: it did not wait. Bytes from before the
         // socket was watched never get here: `consumed` and `arrived` start at the end of what was queued then.
@@ -83,6 +70,42 @@ pub fn consume(ring: &mut MarkRing, stats: &mut SocketStats, end: u64, now: u64)
         }
         ring.consumed = end;
     }
+}
+
+/// Retires the oldest mark as far as the read reaches. Returns 1 when the read is used up.
+extern "C" fn retire_mark(_index: u32, retire: *mut Retire) -> i64 {
+    // SAFETY: the context that `consume` passed, and the map values that it points to.
+    let retire = unsafe { &mut *retire };
+    let (ring, stats) = unsafe { (&mut *retire.ring, &mut *retire.stats) };
+    let end = retire.end;
+    if ring.consumed >= end || ring.tail == ring.head {
+        return 1;
+    }
+    let mark = ring.marks[(ring.tail & SLOT) as usize];
+    if ring.consumed < mark.begin {
+        // These waited before the socket was watched.
+        let unknown = min(end, mark.begin) - ring.consumed;
+        stats.unmeasured_bytes += unknown;
+        ring.consumed += unknown;
+    }
+    if ring.consumed < end && ring.consumed < mark.end {
+        let upto = min(end, mark.end);
+        let first = arrival(&mark, ring.consumed);
+        let last = arrival(&mark, upto);
+        if !retire.oldest_seen {
+            retire.oldest_seen = true;
+            let index = bucket(retire.now.saturating_sub(first), RESIDENCY_SUB_BITS, RESIDENCY_BUCKETS);
+            if index < RESIDENCY_BUCKETS {
+                stats.oldest[index] += 1;
+            }
+        }
+        weigh(stats, retire.now.saturating_sub(first / 2 + last / 2), upto - ring.consumed);
+        ring.consumed = upto;
+    }
+    if ring.consumed >= mark.end {
+        ring.tail += 1;
+    }
+    0
 }
 
 #[inline(always)]
