@@ -155,7 +155,7 @@ impl Config {
 
     /// Moves socket and pages elsewhere.
     pub fn move_socket(&mut self, socket: &Path) {
-        self.socket = socket.to_owned();
+        socket.clone_into(&mut self.socket);
         self.pages = beside(socket);
     }
 }

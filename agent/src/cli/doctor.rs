@@ -1,6 +1,6 @@
 //! `tidegate doctor`: what this host allows, what is degraded, how to fix it.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
 
 use super::client::AgentAt;
@@ -35,22 +35,20 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
             serde_json::to_writer_pretty(&mut out, &checks)?;
             writeln!(out)?;
         }
-        Output::Table => write!(out, "{}", text(&checks))?,
+        Output::Table => print(&mut out, &checks)?,
     }
     Ok(exit::of_status(worst(&checks)))
 }
 
-fn text(checks: &[Check]) -> String {
+fn print(out: &mut impl Write, checks: &[Check]) -> std::io::Result<()> {
     let width = checks.iter().map(|c| c.name.len()).max().unwrap_or(0);
-    let mut text = String::new();
     for Check { name, status, cause, remedy } in checks {
-        text.push_str(&format!("{status:<8}  {name:<width$}  {cause}\n"));
+        writeln!(out, "{status:<8}  {name:<width$}  {cause}")?;
         if let Some(remedy) = remedy {
-            text.push_str(&format!("{:<8}  {:<width$}  fix: {remedy}\n", "", ""));
+            writeln!(out, "{:<8}  {:<width$}  fix: {remedy}", "", "")?;
         }
     }
     let count = |wanted| checks.iter().filter(|c| c.status == wanted).count();
     let (degraded, missing) = (count(Status::Degraded), count(Status::Missing));
-    text.push_str(&format!("{} ok, {degraded} degraded, {missing} missing\n", count(Status::Ok)));
-    text
+    writeln!(out, "{} ok, {degraded} degraded, {missing} missing", count(Status::Ok))
 }

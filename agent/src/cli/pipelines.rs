@@ -1,6 +1,6 @@
 //! `tidegate pipelines`: the registered pipelines, asked of the agent.
 
-use std::io::Write as _;
+use std::io::Write;
 
 use hyper::Method;
 
@@ -58,7 +58,7 @@ pub fn run(args: &PipelinesArgs) -> anyhow::Result<()> {
                 writeln!(out, "{}", list(&pipelines))?;
             }
         }
-        Some(What::Show { .. }) => write!(out, "{}", detail(&get(&args.at.socket, &path)?))?,
+        Some(What::Show { .. }) => detail(&mut out, &get(&args.at.socket, &path)?)?,
     }
     Ok(())
 }
@@ -104,7 +104,7 @@ pub(super) fn list(pipelines: &[PipelineJson]) -> String {
     table(&head, rows).to_string()
 }
 
-fn detail(p: &PipelineJson) -> String {
+fn detail(out: &mut impl Write, p: &PipelineJson) -> std::io::Result<()> {
     let knobs = p.registration.knobs;
     let mut lines = vec![
         ("state", format!("{:?}", p.state).to_lowercase()),
@@ -132,8 +132,11 @@ fn detail(p: &PipelineJson) -> String {
     }
     lines.extend(p.signals.degraded.iter().map(|why| ("degraded", why.clone())));
     let width = lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
-    let body: String = lines.iter().map(|(what, text)| format!("  {what:<width$}  {text}\n")).collect();
-    format!("{}\n{body}", p.name)
+    writeln!(out, "{}", p.name)?;
+    for (what, text) in lines {
+        writeln!(out, "  {what:<width$}  {text}")?;
+    }
+    Ok(())
 }
 
 /// A flush interval for the eye.

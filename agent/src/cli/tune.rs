@@ -171,7 +171,7 @@ fn explain(d: &DecisionJson, now: Option<Nanos>) -> String {
         if inputs.is_empty() { "no signal".to_owned() } else { inputs.join(", ") },
     );
     for why in &d.signals.degraded {
-        text.push_str(&format!("  degraded: {why}\n"));
+        text.extend(["  degraded: ", why, "\n"]);
     }
     text
 }

@@ -96,10 +96,10 @@ pub(super) fn btf(sys: &Path) -> Check {
 pub(super) fn pmu(sys: &Path) -> Check {
     const NAME: &str = "pmu";
     // Hybrid processors name theirs cpu_core and cpu_atom, Arm ones after the core.
-    let named = |name: &str| name == "cpu" || name.starts_with("cpu_") || name.starts_with("armv");
+    let is_pmu = |name: &str| name == "cpu" || name.starts_with("cpu_") || name.starts_with("armv");
     let devices = fs::read_dir(sys.join("bus/event_source/devices"));
     let names = devices.into_iter().flatten().filter_map(|e| e.ok()?.file_name().into_string().ok());
-    match names.into_iter().find(|name| named(name)) {
+    match names.into_iter().find(|name| is_pmu(name)) {
         Some(name) => ok(NAME, format!("hardware counters: {name}")),
         None => degraded(
             NAME,

@@ -128,14 +128,14 @@ impl Seats {
         let all: usize = taken.values().sum();
         let own = taken.get(&uid).copied().unwrap_or(0);
         let root = uid == Uid(0);
-        let room = if root { limits.connections } else { limits.connections.saturating_sub(limits.kept_for_root) };
+        let seats = if root { limits.connections } else { limits.connections.saturating_sub(limits.kept_for_root) };
         if !root && own >= limits.per_user {
             let detail = format!("user {} holds {own} connections, at most {} are allowed", uid.0, limits.per_user);
             let fix = "close connections that are no longer needed and try again";
             return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too-many-connections", detail, fix));
         }
-        if all >= room {
-            let detail = format!("all {room} connections are taken");
+        if all >= seats {
+            let detail = format!("all {seats} connections are taken");
             return Err(Refusal::unavailable("no-connection-free", detail, "try again in a second"));
         }
         *taken.entry(uid).or_default() += 1;

@@ -1,4 +1,4 @@
-//! The metrics: a view in, OpenMetrics text out. The one place that names them; dashboards are held against this table.
+//! The metrics: a view in, text of the format `OpenMetrics` out. The one place that names them; dashboards are held against this table.
 
 use std::sync::Arc;
 

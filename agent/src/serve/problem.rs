@@ -144,7 +144,7 @@ impl IntoResponse for Refusal {
 /// Gives errors that came from below the routes (404, 405) the same body as all others.
 pub async fn dress(response: Response) -> Response {
     let status = response.status();
-    let bare = !response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == PROBLEM_JSON);
+    let bare = response.headers().get(header::CONTENT_TYPE).is_none_or(|t| t != PROBLEM_JSON);
     if !bare || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

@@ -13,6 +13,7 @@ use crate::serve::peer::{Peer, Role};
 use crate::serve::problem::Refusal;
 use crate::serve::reply::PipelineJson;
 use crate::serve::validate;
+use crate::serve::view::PipelineView;
 use crate::units::PipelineName;
 
 /// `GET /v1/pipelines`: all of them for root, his own for anybody else.
@@ -60,10 +61,10 @@ pub async fn register(
         registration: Box::new(registration.clone()),
         resumed,
     })?;
-    let shows = |p: &&crate::serve::view::PipelineView| {
+    let is_taken_up = |p: &PipelineView| {
         p.name == name && p.pid == process.pid && p.uid == peer.uid && *p.registration == registration
     };
-    let view = app.taken_up(|view| view.pipelines.iter().any(|p| shows(&p))).await?;
+    let view = app.taken_up(|view| view.pipelines.iter().any(is_taken_up)).await?;
     let shown = pipeline(&view, &name)?;
     if app.pages.look(peer.uid, &name).is_none() {
         let why = view.degraded.iter().find(|line| line.contains(name.as_str())).cloned();
