@@ -1,7 +1,5 @@
 //! `tidegate sockets`: queues of stream sockets and the time that bytes wait in them, without a daemon.
 
-use std::io::Write as _;
-
 use super::syscalls::print_json;
 use super::table::{self, Cell};
 use super::watching::{Output, Rows, WatchArgs};

@@ -1,7 +1,5 @@
 //! `tidegate syscalls`: counts system calls by process and call, without a daemon.
 
-use std::io::Write as _;
-
 use super::table::{self, Cell};
 use super::watching::{Output, Rows, WatchArgs};
 use crate::run::oneshot::{Watching, watch};
