@@ -4,7 +4,11 @@
 
 pub mod abi;
 pub mod clock;
+pub mod contact;
+pub mod lease;
 pub mod page;
 pub mod report;
 pub mod rule;
+pub mod settings;
+pub mod tuner;
 pub mod units;
