@@ -1,1 +1,8 @@
 //! Integration tests.
+
+mod config;
+mod serve_kit;
+mod serve_limits;
+mod serve_listener;
+mod serve_roles;
+mod serve_routes;
