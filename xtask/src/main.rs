@@ -3,6 +3,7 @@
 mod bench;
 mod dashboards;
 mod demo;
+mod leash;
 mod setup;
 mod shell;
 mod tidy;
@@ -48,9 +49,13 @@ enum Task {
     },
 }
 
+/// Exit code of a run that a signal ended, as shells give it.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
+        Err(_) if leash::is_called_off() => ExitCode::from(INTERRUPTED),
         Err(error) => {
             ui::note(format_args!("error: {error:#}"));
             ExitCode::FAILURE
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
+    leash::heed_signals()?;
     let workspace = Workspace::find()?;
     match cli.task {
         Task::Setup(args) => setup::run(&workspace, &args),

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::leash::{self, Leash};
 use crate::ui;
 
 /// The checked-out repository and the folder that cargo builds into.
@@ -97,11 +98,7 @@ pub(crate) fn follow(what: &str, command: &mut Command, echo: Echo) -> Result<Fo
     let progress = ui::Progress::start(what);
     let shown = show(command);
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
-    let mut child = command
-        .stdout(writer.try_clone().context("share a pipe")?)
-        .stderr(writer)
-        .spawn()
-        .with_context(|| format!("run `{shown}`"))?;
+    let leash = Leash::start(command.stdout(writer.try_clone().context("share a pipe")?).stderr(writer))?;
     // The command keeps its ends of the pipe open; without this the reader would wait for ever.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut log = String::new();
@@ -115,7 +112,10 @@ pub(crate) fn follow(what: &str, command: &mut Command, echo: Echo) -> Result<Fo
         log.push_str(&text);
         log.push('\n');
     }
-    let status = child.wait().with_context(|| format!("wait for `{shown}`"))?;
+    let status = leash.wait()?;
+    if leash::is_called_off() {
+        bail!("interrupted in `{shown}`");
+    }
     let outcome = if status.success() { Outcome::Success } else { Outcome::Failure };
     if outcome == Outcome::Failure && (progress.is_shown() || echo == Echo::Quiet) {
         drop(progress);

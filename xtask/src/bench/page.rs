@@ -1,9 +1,10 @@
 //! Cost of a read of the settings page: builds the laboratory in release and lets it measure. Never measures itself,
 //! because xtask is a debug build.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::Bench;
+use crate::leash::Leash;
 use crate::shell;
 
 pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
@@ -15,7 +16,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
         measure.arg("--json").arg(file);
     }
     let shown = shell::show(&measure);
-    let status = measure.status().with_context(|| format!("run `{shown}`"))?;
+    let status = Leash::start(&mut measure)?.wait()?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
     }

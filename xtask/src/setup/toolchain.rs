@@ -38,16 +38,16 @@ pub(crate) struct Found {
 }
 
 impl Toolchain {
-    /// The agent's build script reads the name from here. Both places, because it looks beside the sources and a
-    /// build may have been sent elsewhere.
+    /// Leaves the choice where the agent's build script looks for it: beside the sources, wherever cargo builds to.
     pub(crate) fn record(&self, workspace: &Workspace) -> Result<()> {
-        for dir in [workspace.root.join("target"), workspace.target.clone()] {
-            shell::write_if_changed(&dir.join(".ebpf-toolchain"), &format!("{}\n", self.name))?;
-        }
-        Ok(())
+        let word = match self.unstable {
+            Unstable::ByItself => "",
+            Unstable::Bootstrap => " bootstrap",
+        };
+        shell::write_if_changed(&workspace.root.join("target/.ebpf-toolchain"), &format!("{}{word}\n", self.name))
     }
 
-    /// Sets what a cargo call needs that builds the kernel side.
+    /// Sets what a call of this compiler needs; the agent's build script does the same for its own calls.
     pub(crate) fn prepare(&self, command: &mut std::process::Command) {
         if self.unstable == Unstable::Bootstrap {
             command.env("RUSTC_BOOTSTRAP", "1");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::leash;
 use crate::setup;
 use crate::shell::Workspace;
 use crate::ui::{self, Stopwatch};
@@ -61,7 +62,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         let finding = if build == Build::Broken && step.needs == steps::Needs::Build {
             Finding::of(Verdict::Skipped("the build is broken".to_owned()))
         } else {
-            (step.run)(workspace, &toolchain).unwrap_or_else(|error| Finding::of(Verdict::Failed(format!("{error:#}"))))
+            match (step.run)(workspace, &toolchain) {
+                Err(error) if leash::is_called_off() => return Err(error),
+                result => result.unwrap_or_else(|error| Finding::of(Verdict::Failed(format!("{error:#}")))),
+            }
         };
         if finding.verdict == Verdict::Failed(steps::DOES_NOT_BUILD.to_owned()) {
             build = Build::Broken;

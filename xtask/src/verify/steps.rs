@@ -55,9 +55,8 @@ fn dashboards(workspace: &Workspace, _: &Toolchain) -> Result<Finding> {
     Ok(inside(crate::dashboards::run(workspace, None)?, "see the lines above"))
 }
 
-fn clippy(workspace: &Workspace, toolchain: &Toolchain) -> Result<Finding> {
+fn clippy(workspace: &Workspace, _: &Toolchain) -> Result<Finding> {
     let mut command = workspace.cargo();
-    toolchain.prepare(&mut command);
     command.arg("clippy").args(EVERY_HOST_CRATE).args(["--all-targets", "--", "-D", "warnings"]);
     plain("clippy", &mut command, "see the lints above")
 }
@@ -83,7 +82,7 @@ fn clippy_kernel_side(workspace: &Workspace, toolchain: &Toolchain) -> Result<Fi
 
 fn deny(workspace: &Workspace, _: &Toolchain) -> Result<Finding> {
     let mut command = workspace.cargo();
-    command.args(["deny", "--workspace", "check", "licenses", "bans", "sources"]);
+    command.args(["deny", "--workspace", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
     let finding = plain("cargo deny", &mut command, "see above; the rules stand in deny.toml")?;
     if !matches!(finding.verdict, Verdict::Passed) {
         return Ok(finding);
@@ -99,9 +98,8 @@ fn deny(workspace: &Workspace, _: &Toolchain) -> Result<Finding> {
     plain("cargo deny, advisories", &mut command, "see the advisories above")
 }
 
-fn rustdoc(workspace: &Workspace, toolchain: &Toolchain) -> Result<Finding> {
+fn rustdoc(workspace: &Workspace, _: &Toolchain) -> Result<Finding> {
     let mut command = workspace.cargo();
-    toolchain.prepare(&mut command);
     command.arg("doc").args(EVERY_HOST_CRATE).arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings");
     plain("rustdoc", &mut command, "see the warnings above")
 }
@@ -112,9 +110,8 @@ fn pure_tests(workspace: &Workspace, _: &Toolchain) -> Result<Finding> {
     tests("tests, pure layers", &mut command)
 }
 
-fn agent_tests(workspace: &Workspace, toolchain: &Toolchain) -> Result<Finding> {
+fn agent_tests(workspace: &Workspace, _: &Toolchain) -> Result<Finding> {
     let mut command = workspace.cargo();
-    toolchain.prepare(&mut command);
     command.args(["test", "-p", "tidegate", "--no-fail-fast"]);
     tests("tests, agent and kernel", &mut command)
 }
