@@ -94,7 +94,8 @@ impl Room {
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    fs::set_permissions(path, Permissions::from_mode(mode)).with_context(|| format!("set the mode of {}", path.display()))
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .with_context(|| format!("set the mode of {}", path.display()))
 }
 
 #[cfg(test)]
