@@ -72,6 +72,8 @@ fn clippy_kernel_side(workspace: &Workspace, toolchain: &Toolchain) -> Result<Fi
     let mut command = workspace.command("rustup");
     toolchain.prepare(&mut command);
     command.args(["run", &toolchain.name, "cargo", "clippy", "-p", "agent-ebpf", "--target", "bpfel-unknown-none"]);
+    // The wire types are linted with the host side; a newer compiler's new lints are for the kernel side to heed.
+    command.arg("--no-deps");
     // A folder of its own: two compilers in one folder throw each other's work away.
     command.args(["-Z", "build-std=core", "--release", "--target-dir"]).arg(workspace.target.join("ebpf-clippy"));
     command.args(["--", "-D", "warnings"]);
