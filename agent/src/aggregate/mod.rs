@@ -2,5 +2,9 @@
 
 pub mod histogram;
 pub mod lost;
+pub mod profiles;
+pub mod report;
+pub mod rows;
 pub mod stacks;
+pub mod table;
 pub mod window;

@@ -1,1 +1,5 @@
 //! The command line: arguments as typed, then one file a command.
+pub mod sockets;
+pub mod syscalls;
+pub mod table;
+pub mod watching;

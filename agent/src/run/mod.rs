@@ -1,1 +1,5 @@
 //! Wiring: source, core and socket into a running agent.
+
+pub mod core;
+pub mod oneshot;
+pub mod replay;

@@ -1,1 +1,236 @@
 //! Windows in, signals out: numbers with units, one statistic a file. Never reads a clock.
+//!
+//! A number that is not known is absent, never 0, and what makes a number doubtful is named. Only basic IEEE operations
+//! are used, so that a replay computes the same bits on every machine.
+
+pub mod cost;
+pub mod exact;
+pub mod flush;
+pub mod latency;
+pub mod quotient;
+pub mod rate;
+pub mod residency;
+
+use std::fmt;
+
+use tidegate_client::abi::SignalsJson;
+
+use crate::aggregate::lost::Lost;
+use crate::aggregate::report::ReportFault;
+use crate::aggregate::rows::Continuity;
+use crate::aggregate::window::{PipelineWindow, Window};
+use crate::signal::cost::{Cost, CostTracker};
+use crate::signal::flush::{FlushTracker, Flushes};
+use crate::signal::latency::LatencyTracker;
+use crate::signal::quotient::Quotient;
+use crate::signal::rate::{RateTracker, Step};
+use crate::signal::residency::ResidencyTracker;
+use crate::units::{Bytes, EventsPerSec, Generation, Nanos, PipelineName, Settings};
+
+/// A report older than this says nothing about now.
+pub const STALE_AFTER: Nanos = Nanos::SECOND;
+
+/// Signals of one pipeline at one tick.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Signals {
+    /// The tick.
+    pub time: Nanos,
+    /// Event rate over the rolling window: 5 s, or since the last detected step.
+    pub rate: Option<EventsPerSec>,
+    /// Event rate of the newest ticks that hold enough events to tell.
+    pub newest_rate: Option<EventsPerSec>,
+    /// A step of the rate that this tick revealed.
+    pub step: Option<Step>,
+    /// Mean size of an event, bytes.
+    pub event_bytes: Option<f64>,
+    /// Queue of the pipeline.
+    pub queue: Option<Queue>,
+    /// Bytes unread in its sockets.
+    pub receive_queue: Option<Bytes>,
+    /// Packets that its sockets refused in this tick.
+    pub overflows: Option<u64>,
+    /// Mean residency of bytes in its sockets, ms.
+    pub residency_ms: Option<f64>,
+    /// Its flushes.
+    pub flushes: Flushes,
+    /// What an event costs.
+    pub cost: Cost,
+    /// 99th percentile of the latency, ms.
+    pub p99_ms: Option<f64>,
+    /// Settings that it says it uses.
+    pub in_use: Option<InUse>,
+    /// Time since its last good report; absent when there never was one.
+    pub report_age: Option<Nanos>,
+    /// Why a signal is missing or doubtful.
+    pub degraded: Vec<Degraded>,
+}
+
+/// A queue and its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Bytes that wait.
+    pub bytes: Bytes,
+    /// Bytes that fit; absent when there is no bound.
+    pub capacity: Option<Bytes>,
+}
+
+/// Settings that a pipeline says it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// Their generation; 0 for its own defaults.
+    pub generation: Generation,
+    /// Their values.
+    pub settings: Settings,
+}
+
+/// Why a signal is missing or doubtful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Degraded {
+    /// The report of this tick was ignored.
+    Report(ReportFault),
+    /// No report has come yet.
+    NoReport,
+    /// The last good report is too old.
+    Stale(Nanos),
+    /// Kernel evidence that did not come.
+    Missing(&'static str),
+    /// Kernel counters that fell: this tick's delta is left out.
+    Reset(&'static str),
+    /// Something was lost in this tick.
+    Lost(&'static str, u64),
+}
+
+impl fmt::Display for Degraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Report(fault) => fault.fmt(f),
+            Self::NoReport => f.write_str("report page: none has come yet"),
+            Self::Stale(age) => write!(f, "report page: the last good one is {:.1} s old", age.as_secs_f64()),
+            Self::Missing(what) => write!(f, "{what}: no rows from the kernel"),
+            Self::Reset(what) => write!(f, "{what}: counters fell, taken as a restart"),
+            Self::Lost(what, count) => write!(f, "lost: {what} {count}"),
+        }
+    }
+}
+
+/// Follows one pipeline from window to window.
+#[derive(Debug)]
+pub struct Tracker {
+    rate: RateTracker,
+    event_bytes: Quotient,
+    flushes: FlushTracker,
+    cost: CostTracker,
+    residency: ResidencyTracker,
+    latency: LatencyTracker,
+    last_good: Option<Nanos>,
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self {
+            rate: RateTracker::default(),
+            event_bytes: Quotient::over(1_000, 50),
+            flushes: FlushTracker::default(),
+            cost: CostTracker::default(),
+            residency: ResidencyTracker::default(),
+            latency: LatencyTracker::default(),
+            last_good: None,
+        }
+    }
+}
+
+impl Tracker {
+    /// Takes in what happened to the pipeline within `window`.
+    pub fn observe(&mut self, window: &Window, pipeline: &PipelineWindow) -> Signals {
+        let now = window.end;
+        if pipeline.levels.is_some() {
+            self.last_good = Some(now);
+        }
+        let report = pipeline.report.as_ref();
+        let step = report.and_then(|r| self.rate.observe(r.span, r.events_in));
+        if let Some(report) = report {
+            self.event_bytes.push(report.bytes_in, report.events_in);
+            self.latency.push(&report.histogram);
+        }
+        self.flushes.observe(report);
+        self.cost.observe(window.end.since(window.start), pipeline);
+        self.residency.observe(pipeline.sockets.as_ref());
+        let report_age = self.last_good.map(|then| now.since(then));
+        let fresh = report_age.is_some_and(|age| age <= STALE_AFTER);
+        Signals {
+            time: now,
+            rate: self.rate.rolling().filter(|_| fresh),
+            newest_rate: self.rate.newest().filter(|_| fresh),
+            step,
+            event_bytes: self.event_bytes.value(),
+            queue: pipeline.levels.map(|l| Queue {
+                bytes: Bytes(l.queue_bytes),
+                capacity: (l.queue_capacity > 0).then_some(Bytes(l.queue_capacity)),
+            }),
+            receive_queue: pipeline.sockets.map(|s| Bytes(s.receive_queue)),
+            overflows: pipeline.sockets.map(|s| s.overflows),
+            residency_ms: self.residency.mean_ms(),
+            flushes: self.flushes.value(),
+            cost: self.cost.value(),
+            p99_ms: self.latency.quantile_ms(0.99),
+            in_use: pipeline.levels.map(|l| InUse { generation: l.generation, settings: l.in_use }),
+            report_age,
+            degraded: degraded(&window.lost, pipeline, report_age),
+        }
+    }
+}
+
+fn degraded(lost: &Lost, pipeline: &PipelineWindow, report_age: Option<Nanos>) -> Vec<Degraded> {
+    let mut found = Vec::new();
+    found.extend(pipeline.fault.map(Degraded::Report));
+    match report_age {
+        None => found.push(Degraded::NoReport),
+        Some(age) if age > STALE_AFTER => found.push(Degraded::Stale(age)),
+        Some(_) => {}
+    }
+    let continuity =
+        [("system calls", pipeline.syscalls.map(|s| s.continuity)), ("task cost", pipeline.task.map(|t| t.continuity))];
+    for (what, continuity) in continuity {
+        match continuity {
+            None => found.push(Degraded::Missing(what)),
+            Some(Continuity::Reset) => found.push(Degraded::Reset(what)),
+            Some(Continuity::Whole) => {}
+        }
+    }
+    if pipeline.sockets.is_some_and(|s| s.continuity == Continuity::Reset) {
+        found.push(Degraded::Reset("sockets"));
+    }
+    let Lost { syscall_table_full, socket_table_full, undecodable, .. } = *lost;
+    let losses = [
+        ("syscall_table_full", syscall_table_full),
+        ("socket_table_full", socket_table_full),
+        ("undecodable", undecodable),
+    ];
+    found.extend(losses.into_iter().filter(|(_, count)| *count > 0).map(|(what, n)| Degraded::Lost(what, n)));
+    found
+}
+
+impl Signals {
+    /// As the socket shows them.
+    pub fn to_json(&self, name: &PipelineName) -> SignalsJson {
+        SignalsJson {
+            name: name.as_str().to_owned(),
+            time_ns: self.time.0,
+            rate: self.rate.map(|r| r.0),
+            newest_rate: self.newest_rate.map(|r| r.0),
+            event_bytes: self.event_bytes,
+            queue_bytes: self.queue.map(|q| q.bytes.0),
+            queue_capacity: self.queue.and_then(|q| q.capacity).map(|c| c.0),
+            receive_queue_bytes: self.receive_queue.map(|b| b.0),
+            residency_ms: self.residency_ms,
+            flush_bytes: self.flushes.bytes,
+            flush_ms: self.flushes.duration_ms,
+            flushes_per_s: self.flushes.per_s,
+            syscalls_per_event: self.cost.syscalls_per_event,
+            cpu_us_per_event: self.cost.cpu_us_per_event,
+            switches_per_flush: self.cost.switches_per_flush,
+            p99_ms: self.p99_ms,
+            degraded: self.degraded.iter().map(ToString::to_string).collect(),
+        }
+    }
+}

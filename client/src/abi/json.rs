@@ -126,7 +126,7 @@ pub struct RegistrationReply {
     pub mode: Mode,
 }
 
-/// Reply of `GET /v1/pipelines/{name}/settings`; the ETag is the generation.
+/// Reply of `GET /v1/pipelines/{name}/settings`; the `ETag` is the generation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SettingsReply {
     /// Name of the pipeline.

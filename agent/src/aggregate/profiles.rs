@@ -1,0 +1,118 @@
+//! CPU samples in, profile windows of 10 s out: a bounded row of them, oldest first. Never names an address.
+//!
+//! The open window is kept as slices of 1 s. A slice is closed by the tick that ends it and never changes again, so
+//! that what is shown can share it; ten of them are merged when the window closes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::aggregate::stacks::StackCounts;
+use crate::event::Sample;
+use crate::units::Nanos;
+
+/// Length of a profile window.
+pub const WINDOW: Nanos = Nanos::from_secs(10);
+/// Length of a slice of the open window.
+pub const SLICE: Nanos = Nanos::SECOND;
+
+/// The profile windows of the last minutes.
+#[derive(Debug)]
+pub struct Profiles {
+    closed: VecDeque<Arc<StackCounts>>,
+    keep: usize,
+    slices: Vec<Arc<StackCounts>>,
+    opened: Nanos,
+    open: StackCounts,
+}
+
+impl Profiles {
+    /// Keeps `keep` closed windows; the first starts at `start`.
+    pub fn new(keep: usize, start: Nanos) -> Self {
+        Self {
+            closed: VecDeque::new(),
+            keep: keep.max(1),
+            slices: Vec::new(),
+            opened: start,
+            open: StackCounts::starting(start),
+        }
+    }
+
+    /// Counts a sample.
+    pub fn observe(&mut self, time: Nanos, sample: Sample) {
+        self.open.observe(time, sample);
+    }
+
+    /// A tick ended at `now`: closes the slice and the window that are full.
+    pub fn tick(&mut self, now: Nanos) {
+        if now.since(self.open.start) < SLICE {
+            return;
+        }
+        let mut slice = std::mem::replace(&mut self.open, StackCounts::starting(now));
+        slice.end = slice.end.max(now);
+        self.slices.push(Arc::new(slice));
+        if now.since(self.opened) < WINDOW {
+            return;
+        }
+        let mut window = StackCounts::starting(self.opened);
+        for slice in self.slices.drain(..) {
+            window.merge(&slice);
+        }
+        window.start = self.opened;
+        window.end = window.end.max(now);
+        self.opened = now;
+        self.closed.push_back(Arc::new(window));
+        while self.closed.len() > self.keep {
+            self.closed.pop_front();
+        }
+    }
+
+    /// Closed windows, then the closed slices of the open one, oldest first.
+    pub fn windows(&self) -> VecDeque<Arc<StackCounts>> {
+        self.closed.iter().chain(&self.slices).cloned().collect()
+    }
+
+    /// The slice that is still open.
+    pub fn open(&self) -> &StackCounts {
+        &self.open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Comm;
+    use crate::units::{Pid, Tid};
+
+    #[test]
+    fn no_sample_is_lost_between_slices_and_windows() {
+        let mut profiles = Profiles::new(100, Nanos(0));
+        let mut total = 0;
+        for tick in 1..=1_234_u64 {
+            let now = Nanos(tick * Nanos::TICK.0);
+            for nth in 0..tick % 5 {
+                let sample = Sample {
+                    pid: Pid(1),
+                    tid: Tid(1),
+                    comm: Comm([0; 16]),
+                    kernel: vec![],
+                    user: vec![tick % 7 + nth],
+                };
+                profiles.observe(now, sample);
+                total += 1;
+            }
+            profiles.tick(now);
+            let shown: u64 = profiles.windows().iter().map(|w| w.total()).sum();
+            assert_eq!(shown + profiles.open().total(), total, "at tick {tick}");
+        }
+        assert_eq!(profiles.windows().len(), 12 + 3, "123.4 s are 12 windows and 3 slices");
+    }
+
+    #[test]
+    fn old_windows_are_forgotten() {
+        let mut profiles = Profiles::new(3, Nanos(0));
+        for second in 1..=100 {
+            profiles.tick(Nanos::from_secs(second));
+        }
+        assert_eq!(profiles.windows().len(), 3);
+    }
+}

@@ -1,0 +1,142 @@
+//! Who needs what: watches, pipelines and defaults in, what the source shall bring out. Pure.
+//!
+//! What nobody wants is not in the answer, and the source detaches it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::event::{Watch, WatchKind};
+use crate::source::{ReportFile, Scope, Wanted};
+use crate::units::{Nanos, Pid, PipelineName, Uid};
+
+/// Watches held at once; more replace the one that ends first.
+pub const MAX_WATCHES: usize = 256;
+
+/// Whether on-CPU stacks are sampled when nobody asks for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CpuSampling {
+    /// Always, the whole host: any past window can be drawn.
+    #[default]
+    Always,
+    /// Only while somebody watches.
+    OnDemand,
+}
+
+/// What a registered pipeline needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Need<'a> {
+    /// Its name.
+    pub name: &'a PipelineName,
+    /// Its process.
+    pub pid: Pid,
+    /// Its user.
+    pub uid: Uid,
+    /// Its report page, if it writes one.
+    pub report: Option<&'a Path>,
+}
+
+/// The watches in force.
+#[derive(Clone, Debug, Default)]
+pub struct Demand {
+    watches: BTreeMap<(WatchKind, Option<Pid>), Nanos>,
+}
+
+impl Demand {
+    /// Somebody watches; the same watch again only ever prolongs it.
+    pub fn watch(&mut self, watch: Watch) {
+        let key = (watch.what, watch.pid);
+        if self.watches.len() >= MAX_WATCHES && !self.watches.contains_key(&key) {
+            let first = self.watches.iter().min_by_key(|(key, until)| (**until, **key)).map(|(key, _)| *key);
+            first.and_then(|key| self.watches.remove(&key));
+        }
+        let until = self.watches.entry(key).or_default();
+        *until = (*until).max(watch.until);
+    }
+
+    /// Forgets the watches that have ended.
+    pub fn expire(&mut self, now: Nanos) {
+        self.watches.retain(|_, until| *until > now);
+    }
+
+    /// What the source shall bring at `now`.
+    pub fn wanted<'a>(&self, now: Nanos, cpu: CpuSampling, needs: impl IntoIterator<Item = Need<'a>>) -> Wanted {
+        let mut wanted = Wanted { cpu: (cpu == CpuSampling::Always).then_some(Scope::Host), ..Wanted::default() };
+        for need in needs {
+            wanted.tasks.insert(need.pid);
+            wanted.sockets.get_or_insert_default().insert(need.pid);
+            widen(&mut wanted.syscalls, Some(need.pid));
+            if let Some(path) = need.report {
+                let report = ReportFile { name: need.name.clone(), path: path.to_owned(), uid: need.uid };
+                wanted.reports.push(report);
+            }
+        }
+        for ((what, pid), _) in self.watches.iter().filter(|(_, until)| **until > now) {
+            match what {
+                WatchKind::Cpu => widen(&mut wanted.cpu, *pid),
+                WatchKind::Syscalls => widen(&mut wanted.syscalls, *pid),
+                // Sockets are found by their process; there is no such thing as all of them.
+                WatchKind::Sockets => wanted.sockets.get_or_insert_default().extend(*pid),
+            }
+        }
+        wanted.sockets = wanted.sockets.filter(|pids| !pids.is_empty());
+        wanted
+    }
+}
+
+fn widen(scope: &mut Option<Scope>, pid: Option<Pid>) {
+    match (scope, pid) {
+        (Some(Scope::Host), _) => {}
+        (scope, None) => *scope = Some(Scope::Host),
+        (Some(Scope::Pids(pids)), Some(pid)) => {
+            pids.insert(pid);
+        }
+        (scope @ None, Some(pid)) => *scope = Some(Scope::Pids(BTreeSet::from([pid]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(what: WatchKind, pid: Option<u32>, until: u64) -> Watch {
+        Watch { what, pid: pid.map(Pid), until: Nanos(until) }
+    }
+
+    #[test]
+    fn what_nobody_needs_is_not_wanted() {
+        assert_eq!(Demand::default().wanted(Nanos(0), CpuSampling::OnDemand, []), Wanted::default());
+        let always = Demand::default().wanted(Nanos(0), CpuSampling::Always, []);
+        assert_eq!(always, Wanted { cpu: Some(Scope::Host), ..Wanted::default() });
+    }
+
+    #[test]
+    fn a_watch_ends_by_itself() {
+        let mut demand = Demand::default();
+        demand.watch(watch(WatchKind::Syscalls, Some(7), 100));
+        let wanted = demand.wanted(Nanos(99), CpuSampling::OnDemand, []);
+        assert_eq!(wanted.syscalls, Some(Scope::Pids(BTreeSet::from([Pid(7)]))));
+        assert_eq!(demand.wanted(Nanos(100), CpuSampling::OnDemand, []), Wanted::default());
+    }
+
+    #[test]
+    fn a_pipeline_brings_its_evidence_and_the_host_includes_it() {
+        let name = PipelineName::try_from("p".to_owned()).unwrap();
+        let need = Need { name: &name, pid: Pid(3), uid: Uid(1), report: Some(Path::new("/r")) };
+        let mut demand = Demand::default();
+        let wanted = demand.wanted(Nanos(0), CpuSampling::OnDemand, [need]);
+        assert_eq!(wanted.syscalls, Some(Scope::Pids(BTreeSet::from([Pid(3)]))));
+        assert_eq!((wanted.tasks.len(), wanted.reports.len(), wanted.cpu), (1, 1, None));
+        demand.watch(watch(WatchKind::Syscalls, None, 10));
+        assert_eq!(demand.wanted(Nanos(0), CpuSampling::OnDemand, [need]).syscalls, Some(Scope::Host));
+    }
+
+    #[test]
+    fn watches_are_bounded_and_the_one_that_ends_first_makes_room() {
+        let mut demand = Demand::default();
+        for pid in 0..1_000 {
+            demand.watch(watch(WatchKind::Cpu, Some(pid), 1_000 + u64::from(pid)));
+        }
+        let wanted = demand.wanted(Nanos(0), CpuSampling::OnDemand, []);
+        assert_eq!(wanted.cpu, Some(Scope::Pids((744..1_000).map(Pid).collect())));
+    }
+}

@@ -1,0 +1,328 @@
+//! The pure machine where everything joins: events in, settings to publish and decisions out.
+//!
+//! Live agent, replay and simulation all run this one. It reads no clock, does no I/O and never waits: time comes in
+//! with the events.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use agent_common::{SocketRow, SyscallRow};
+use tidegate_client::abi::{DecisionJson, Mode, Registration};
+
+use crate::aggregate::lost::Lost;
+use crate::aggregate::stacks::StackCounts;
+use crate::aggregate::window::{Aggregator, Limits, Window};
+use crate::control::decide::{Hand, State, Tuning, decide};
+pub use crate::control::demand::CpuSampling;
+use crate::control::demand::{Demand, Need};
+use crate::control::log::Log;
+use crate::event::{Body, Comm, Decoder, Event, Input, Process, RawBatch};
+use crate::serve::view::{PipelineView, TuningState};
+use crate::signal::{Signals, Tracker};
+use crate::source::Wanted;
+use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
+
+/// What the core is told at its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CoreConfig {
+    /// Whether on-CPU stacks are sampled when nobody asks for them.
+    pub cpu: CpuSampling,
+    /// How much is kept.
+    pub limits: Limits,
+}
+
+/// What came of a tick.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TickOutcome {
+    /// Time of the tick.
+    pub now: Nanos,
+    /// Settings that changed: to be written to their pages at once.
+    pub publish: Vec<Publish>,
+    /// Decisions worth keeping, each once.
+    pub decisions: Vec<DecisionJson>,
+    /// Pipelines that ended: their pages can go.
+    pub gone: Vec<PipelineName>,
+}
+
+/// Settings to write to a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Pipeline.
+    pub name: PipelineName,
+    /// Its new settings.
+    pub settings: Settings,
+    /// Their generation.
+    pub generation: Generation,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Core {
+    config: CoreConfig,
+    aggregator: Aggregator,
+    pipelines: BTreeMap<PipelineName, Pipeline>,
+    demand: Demand,
+    tuning: Tuning,
+    gone: Vec<PipelineName>,
+}
+
+#[derive(Debug)]
+struct Pipeline {
+    pid: Pid,
+    start_ticks: u64,
+    uid: Uid,
+    registration: Arc<Registration>,
+    /// When it last gave a sign of life of its own.
+    alive: Nanos,
+    tracker: Tracker,
+    signals: Signals,
+    state: State,
+    log: Log,
+}
+
+impl Core {
+    /// A core that starts at `start` and knows nothing yet.
+    pub fn new(config: CoreConfig, start: Nanos) -> Self {
+        Self {
+            config,
+            aggregator: Aggregator::new(config.limits, start),
+            pipelines: BTreeMap::new(),
+            demand: Demand::default(),
+            tuning: Tuning::Running,
+            gone: Vec::new(),
+        }
+    }
+
+    /// Takes in one event; a tick has an outcome.
+    pub fn observe(&mut self, event: Event<'_>) -> Option<TickOutcome> {
+        if let Body::Input(input) = &event.body {
+            self.input(event.time, input);
+        }
+        let window = self.aggregator.observe(event)?;
+        Some(self.tick(&window))
+    }
+
+    /// Counts a record that could not be decoded.
+    pub fn undecodable(&mut self) {
+        self.aggregator.undecodable();
+    }
+
+    /// Takes in a batch; `on_tick` is called with the outcome of each tick in it.
+    pub fn feed(&mut self, batch: &RawBatch, mut on_tick: impl FnMut(TickOutcome)) {
+        for decoded in Decoder::new(batch.bytes()) {
+            match decoded {
+                Ok(event) => {
+                    if let Some(outcome) = self.observe(event) {
+                        on_tick(outcome);
+                    }
+                }
+                Err(_cannot_be_read) => self.undecodable(),
+            }
+        }
+    }
+
+    /// What the source shall bring from now on.
+    pub fn wanted(&self, now: Nanos) -> Wanted {
+        let needs = self.pipelines.iter().map(|(name, pipeline)| Need {
+            name,
+            pid: pipeline.pid,
+            uid: pipeline.uid,
+            report: pipeline.registration.report.as_deref(),
+        });
+        self.demand.wanted(now, self.config.cpu, needs)
+    }
+
+    /// The registered pipelines, by name.
+    pub fn pipelines(&self) -> Vec<PipelineView> {
+        self.pipelines.iter().map(|(name, pipeline)| pipeline.view(name, self.tuning)).collect()
+    }
+
+    /// Profile windows, oldest first: closed ones of 10 s, then closed slices of 1 s of the open one.
+    pub fn profiles(&self) -> VecDeque<Arc<StackCounts>> {
+        self.aggregator.profiles().windows()
+    }
+
+    /// Samples that are in no closed slice yet, the newest second of them.
+    pub fn open_profile(&self) -> &StackCounts {
+        self.aggregator.profiles().open()
+    }
+
+    /// Newest cumulative row of each (process, system call).
+    pub fn syscalls(&self) -> impl Iterator<Item = &SyscallRow> {
+        self.aggregator.syscalls()
+    }
+
+    /// Newest row of each socket.
+    pub fn sockets(&self) -> impl Iterator<Item = &SocketRow> {
+        self.aggregator.sockets()
+    }
+
+    /// Rows that had to make room in the listings: system calls, then sockets.
+    pub fn evicted(&self) -> (u64, u64) {
+        self.aggregator.evicted()
+    }
+
+    /// Name of the main thread of a process, when it is known.
+    pub fn comm(&self, pid: Pid) -> Option<Comm> {
+        self.process(pid).map(|process| process.comm)
+    }
+
+    /// Who a process is, when it is known.
+    pub fn process(&self, pid: Pid) -> Option<&Process> {
+        self.aggregator.process(pid)
+    }
+
+    /// Losses since the start.
+    pub fn lost(&self) -> Lost {
+        self.aggregator.lost()
+    }
+
+    /// Whether tuning is paused.
+    pub fn paused(&self) -> bool {
+        self.tuning == Tuning::Paused
+    }
+
+    /// The table of names of a recording, once it was seen: JSON as the recorder wrote it.
+    pub fn names(&self) -> Option<&[u8]> {
+        self.aggregator.names()
+    }
+
+    fn input(&mut self, now: Nanos, input: &Input) {
+        match input {
+            Input::Register { name, pid, start_ticks, uid, registration, resumed } => {
+                let owner = (*pid, *start_ticks, *uid);
+                self.register(now, name, owner, registration, *resumed);
+            }
+            Input::Gone { name } => self.remove(name),
+            Input::Override { name, uid: _, request } => {
+                self.with(name, |pipeline| pipeline.state.pin(request, now));
+            }
+            Input::Free { name } => self.with(name, |pipeline| pipeline.state.free()),
+            Input::Lease { name } => self.with(name, |pipeline| pipeline.alive = now),
+            Input::Pause => self.set_tuning(Tuning::Paused),
+            Input::Resume => self.set_tuning(Tuning::Running),
+            Input::Watch(watch) => self.demand.watch(*watch),
+        }
+    }
+
+    fn register(
+        &mut self,
+        now: Nanos,
+        name: &PipelineName,
+        (pid, start_ticks, uid): (Pid, u64, Uid),
+        registration: &Registration,
+        resumed: Option<(Generation, Settings)>,
+    ) {
+        let registration = Arc::new(registration.clone());
+        if let Some(pipeline) = self.pipelines.get_mut(name) {
+            pipeline.state.register(&registration, resumed);
+            (pipeline.pid, pipeline.start_ticks, pipeline.uid) = (pid, start_ticks, uid);
+            pipeline.registration = registration;
+            pipeline.alive = now;
+            pipeline.tracker = Tracker::default();
+            return;
+        }
+        if self.pipelines.len() >= self.config.limits.pipelines {
+            return; // The socket refuses it before; a recording may hold anything.
+        }
+        let mut state = State::new(&registration, resumed);
+        state.set_tuning(self.tuning);
+        let fresh = Pipeline {
+            pid,
+            start_ticks,
+            uid,
+            registration,
+            alive: now,
+            tracker: Tracker::default(),
+            signals: Signals::default(),
+            state,
+            log: Log::default(),
+        };
+        self.pipelines.insert(name.clone(), fresh);
+    }
+
+    fn with(&mut self, name: &PipelineName, change: impl FnOnce(&mut Pipeline)) {
+        if let Some(pipeline) = self.pipelines.get_mut(name) {
+            change(pipeline);
+        }
+    }
+
+    fn remove(&mut self, name: &PipelineName) {
+        if self.pipelines.remove(name).is_some() {
+            self.gone.push(name.clone());
+        }
+    }
+
+    fn set_tuning(&mut self, tuning: Tuning) {
+        self.tuning = tuning;
+        for pipeline in self.pipelines.values_mut() {
+            pipeline.state.set_tuning(tuning);
+        }
+    }
+
+    fn tick(&mut self, window: &Window) -> TickOutcome {
+        let now = window.end;
+        self.demand.expire(now);
+        self.drop_lapsed(now);
+        let mut outcome = TickOutcome { now, gone: std::mem::take(&mut self.gone), ..TickOutcome::default() };
+        // A name that came back within the tick has a page again.
+        outcome.gone.retain(|name| !self.pipelines.contains_key(name));
+        let nothing = crate::aggregate::window::PipelineWindow::default();
+        for (name, pipeline) in &mut self.pipelines {
+            let seen = window.pipelines.get(name).unwrap_or(&nothing);
+            if seen.levels.is_some() {
+                pipeline.alive = now;
+            }
+            pipeline.signals = pipeline.tracker.observe(window, seen);
+            let (before, _) = pipeline.state.published();
+            let decision = decide(&mut pipeline.state, &pipeline.signals, now);
+            let (generation, settings) = pipeline.state.published();
+            if generation != before {
+                outcome.publish.push(Publish { name: name.clone(), settings, generation });
+            }
+            outcome.decisions.extend(pipeline.log.note(name, &decision));
+        }
+        outcome
+    }
+
+    /// A pipeline without a report page lives by its leases: when they have lapsed it is on its own defaults, and gone.
+    fn drop_lapsed(&mut self, now: Nanos) {
+        let lapsed: Vec<PipelineName> = self
+            .pipelines
+            .iter()
+            .filter(|(_, pipeline)| {
+                let terms = &pipeline.registration.lease;
+                let life = Nanos::from_millis(terms.ttl_ms.saturating_add(terms.hold_ms));
+                pipeline.registration.report.is_none() && now.since(pipeline.alive) > life
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &lapsed {
+            self.remove(name);
+            self.aggregator.forget(name);
+        }
+    }
+}
+
+impl Pipeline {
+    fn view(&self, name: &PipelineName, tuning: Tuning) -> PipelineView {
+        let (generation, settings) = self.state.published();
+        PipelineView {
+            name: name.clone(),
+            pid: self.pid,
+            uid: self.uid,
+            registration: Arc::clone(&self.registration),
+            state: match (self.state.hand(), tuning, self.state.mode()) {
+                (Hand::Human(..) | Hand::Foreign(_), ..) => TuningState::Manual,
+                (Hand::Agent, Tuning::Paused, _) => TuningState::Paused,
+                (Hand::Agent, Tuning::Running, Mode::Observe) => TuningState::Observe,
+                (Hand::Agent, Tuning::Running, Mode::On) => TuningState::On,
+            },
+            settings,
+            generation,
+            signals: self.signals.to_json(name),
+            decisions: self.log.kept(),
+            decisions_by_reason: self.log.by_reason(),
+        }
+    }
+}
