@@ -32,8 +32,12 @@ const LAYERS: [(&str, u8); 19] = [
 /// The layer whose modules wire the others together and may name each other.
 const EDGE: u8 = 7;
 
-/// What the pure controller may be told about sources: which facts somebody wants.
-const DEMAND_MAY_NAME: [&str; 3] = ["Wanted", "Scope", "ReportFile"];
+/// What `control::demand` may name beside signals: who asks for facts, and which facts a source is asked for.
+const DEMAND_MAY_NAME: [(&str, &[&str]); 2] =
+    [("event", &["Watch", "WatchKind"]), ("source", &["Wanted", "Scope", "ReportFile"])];
+
+/// What the agent shares with pipelines below its edge.
+const OF_CLIENT: [&str; 4] = ["abi", "page", "rule", "units"];
 
 const DOWNWARDS: &str = "layers";
 const REMEDY: &str = "move what is shared to a lower layer, or hand it over as a value from the edge (run, cli)";
@@ -67,10 +71,9 @@ fn check_mention(source: &Source, mention: &Mention, modules: &BTreeSet<&str>, v
         && first == "tidegate_client"
         && layer(from).is_some_and(|layer| layer < EDGE)
         && mention.zone == Zone::Code
-        && !["abi", "page", "rule"].contains(&second.as_str())
+        && !OF_CLIENT.contains(&second.as_str())
     {
-        let remedy =
-            "below the edge the agent shares with pipelines the pages, the JSON types and the flush rule, nothing else";
+        let remedy = "below the edge the agent shares with pipelines the pages, the JSON types and the flush rule with its units";
         blame(DOWNWARDS, format!("{from} names tidegate_client::{second}"), remedy);
     }
     let Some(path) = mention.inside_crate("tidegate") else { return };
@@ -83,7 +86,8 @@ fn check_mention(source: &Source, mention: &Mention, modules: &BTreeSet<&str>, v
         |module: &[&str]| mention.module.iter().map(String::as_str).take(module.len()).eq(module.iter().copied());
     if from == "control" && !["units", "signal"].contains(&to) {
         let named = path.get(1).map_or("", String::as_str);
-        if !(to == "source" && in_file(&["control", "demand"]) && DEMAND_MAY_NAME.contains(&named)) {
+        let is_demand = DEMAND_MAY_NAME.iter().any(|(module, names)| *module == to && names.contains(&named));
+        if !(is_demand && in_file(&["control", "demand"])) {
             let remedy = "hand it over as a signal: a controller that sees events cannot be replayed from signals";
             blame("control sees signals only", format!("control names {}", path.join("::")), remedy);
         }
@@ -172,6 +176,7 @@ mod tests {
         assert_eq!(broken("agent/src/control/governor.rs", "use crate::aggregate::Window;"), [rule]);
         assert_eq!(broken("agent/src/control/governor.rs", "use crate::source::Wanted;"), [rule]);
         assert_eq!(broken("agent/src/control/demand.rs", "use crate::source::EventSource;"), [rule]);
+        assert_eq!(broken("agent/src/control/demand.rs", "use crate::event::{Event, Watch};"), [rule]);
     }
 
     #[test]
