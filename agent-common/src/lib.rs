@@ -13,7 +13,8 @@ pub use map::{
 };
 pub use record::{
     COMM_BYTES, COMPAT_BIT, CpuSample, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
-    ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SyscallRow, TaskRow,
+    ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow,
+    TaskRow,
 };
 
 /// Types that are sent as their own bytes.
@@ -55,7 +56,8 @@ wire!(
     SyscallStats,
     MarkRing,
     ResidencyMark,
-    SocketStats
+    SocketStats,
+    SocketSeen
 );
 
 const _: () = {
@@ -64,7 +66,7 @@ const _: () = {
     assert!(size_of::<SyscallRow>() == 8 + 7 * 8 + 8 * SYSCALL_BUCKETS);
     assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_BUCKETS);
     assert!(size_of::<SocketStats>() == 6 * 8 + 12 * RESIDENCY_BUCKETS);
-    assert!(size_of::<SocketRow>() == 8 + 8 + 8 + 8 + 2 * SOCKET_NAME_BYTES + 5 * 8 + size_of::<SocketStats>());
+    assert!(size_of::<SocketSeen>() == 8 + 8 + 8 + 8 + 2 * SOCKET_NAME_BYTES + 5 * 8);
     assert!(size_of::<LossRow>() == 16);
     assert!(size_of::<TaskRow>() == 48);
     assert!(size_of::<ProcessRow>() == 32);

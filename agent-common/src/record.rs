@@ -8,9 +8,9 @@ pub const COMM_BYTES: usize = 16;
 pub const MAX_FRAMES: usize = 127;
 /// Set in a system call number when a 32-bit program made the call.
 pub const COMPAT_BIT: u32 = 1 << 31;
-/// [`SocketRow::kind`] of a TCP connection.
+/// [`SocketSeen::kind`] of a TCP connection.
 pub const SOCKET_KIND_TCP: u16 = 1;
-/// [`SocketRow::kind`] of a Unix stream.
+/// [`SocketSeen::kind`] of a Unix stream.
 pub const SOCKET_KIND_UNIX_STREAM: u16 = 2;
 /// Bytes kept of a Unix socket's name.
 pub const SOCKET_NAME_BYTES: usize = 64;
@@ -101,21 +101,31 @@ pub struct SyscallRow {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SocketRow {
+    /// What the walk over descriptors saw last.
+    pub seen: SocketSeen,
+    /// Residency of what was read.
+    pub stats: crate::SocketStats,
+}
+
+/// A stream socket and its queues, as the walk over the descriptors of watched processes writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SocketSeen {
     /// The kernel's cookie: unique while the host is up.
     pub cookie: u64,
-    /// Process that holds the descriptor.
+    /// Process.
     pub pid: u32,
-    /// Descriptor, −1 when it has been closed.
+    /// Descriptor, −1 once it has been closed.
     pub fd: i32,
     /// `SOCKET_KIND_…`.
     pub kind: u16,
-    /// Address family, `AF_…`.
+    /// Address family.
     pub family: u16,
     /// Local port, host byte order.
     pub local_port: u16,
     /// Remote port, host byte order.
     pub remote_port: u16,
-    /// Inode number of the socket.
+    /// Inode number.
     pub inode: u64,
     /// Local address: 4 or 16 bytes, or the name of a Unix socket.
     pub local: [u8; SOCKET_NAME_BYTES],
@@ -131,8 +141,27 @@ pub struct SocketRow {
     pub send_limit: u64,
     /// Packets refused because the queue was full.
     pub overflows: u64,
-    /// Residency of what was read.
-    pub stats: crate::SocketStats,
+}
+
+impl SocketSeen {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        cookie: 0,
+        pid: 0,
+        fd: 0,
+        kind: 0,
+        family: 0,
+        local_port: 0,
+        remote_port: 0,
+        inode: 0,
+        local: [0; SOCKET_NAME_BYTES],
+        remote: [0; SOCKET_NAME_BYTES],
+        receive_queue: 0,
+        receive_limit: 0,
+        send_queue: 0,
+        send_limit: 0,
+        overflows: 0,
+    };
 }
 
 /// How often something was lost, since the probes were attached.

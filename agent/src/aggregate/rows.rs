@@ -121,10 +121,10 @@ impl SocketRows {
 
     /// Takes in a row.
     pub fn observe(&mut self, now: Nanos, row: Box<SocketRow>) {
-        let counters = |row: &SocketRow| (row.stats.measured_bytes, row.stats.byte_us, row.overflows);
-        let pid = Pid(row.pid);
-        let (after, waiting) = (counters(&row), row.receive_queue);
-        let before = self.rows.put(now, row.cookie, row).map(|old| counters(&old));
+        let counters = |row: &SocketRow| (row.stats.measured_bytes, row.stats.byte_us, row.seen.overflows);
+        let pid = Pid(row.seen.pid);
+        let (after, waiting) = (counters(&row), row.seen.receive_queue);
+        let before = self.rows.put(now, row.seen.cookie, row).map(|old| counters(&old));
         let totals = self.tick.entry(pid).or_default();
         totals.receive_queue = totals.receive_queue.saturating_add(waiting);
         let Some(then) = before else {

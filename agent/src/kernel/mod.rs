@@ -1,1 +1,9 @@
-//! The live kernel: the only files that name `aya`, with `source/ebpf.rs`.
+//! The live kernel: BTF, loading and attaching of the probes. With `source/ebpf.rs` the only files that name `aya`.
+
+pub mod attach;
+pub mod btf;
+pub mod load;
+pub mod offsets;
+
+pub use attach::Family;
+pub use load::{LoadError, LoadOptions, Probes};

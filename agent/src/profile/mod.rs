@@ -1,1 +1,9 @@
-//! Stack counts and names in, folded text, flame graphs and JSON out.
+//! Stack counts and names in; folded text, flame graphs and JSON out. Pure: files and sockets are somebody else's.
+
+pub mod flame;
+pub mod folded;
+pub mod json;
+
+pub use flame::{FlameError, flame_svg};
+pub use folded::{Folded, fold, folded_text};
+pub use json::profile_json;

@@ -133,6 +133,8 @@ pub struct SocketJson {
     pub local: String,
     /// Remote end.
     pub remote: String,
+    /// Inode number, as `/proc/PID/fd` shows it.
+    pub inode: u64,
     /// Bytes that wait to be read.
     pub receive_queue_bytes: u64,
     /// Bytes written, not yet taken by the peer.

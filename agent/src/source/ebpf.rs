@@ -1,1 +1,326 @@
-//! The live source.
+//! The live source: samples from the ring buffer, snapshots of the counting maps, and everything that [`HostSource`]
+//! brings, all as wire records through one door.
+//!
+//! Rows are sent when they changed. The kernel counts, this file copies: no threshold and no policy here.
+
+use std::collections::{BTreeSet, HashMap};
+
+use agent_common::{
+    LOSS_REASONS, LossReason, RecordHeader, SocketRow, SocketSeen, SocketStats, SyscallKey, SyscallRow, SyscallStats,
+    Wire,
+};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+
+use super::clock::monotonic;
+use super::host::{HostSource, Woken};
+use super::in_flight::in_flight;
+use super::inbox::Inbox;
+use super::{EventSource, Pulled, Scope, SourceError, Wanted};
+use crate::event::{RawBatch, encode};
+use crate::kernel::{Family, LoadError, LoadOptions, Probes};
+use crate::units::{Nanos, Pid};
+
+const WATCH_CPU: u32 = 1;
+const WATCH_SYSCALLS: u32 = 2;
+const WATCH_SOCKETS: u32 = 4;
+/// Rounds between two looks at every thread's call in flight when the whole host is watched: it reads all of /proc.
+const HOST_IN_FLIGHT_EVERY: u64 = 10;
+
+/// The live kernel.
+pub struct EbpfSource {
+    probes: Probes,
+    maps: Maps,
+    host: HostSource,
+    wanted: Wanted,
+    bits: HashMap<u32, u32>,
+    sent_syscalls: HashMap<(u32, u32), (u64, u64)>,
+    sent_sockets: HashMap<u64, SocketSeen>,
+    sent_lost: [u64; LOSS_REASONS as usize],
+    ticks: u64,
+}
+
+struct Maps {
+    watch: BpfHashMap<MapData, u32, u32>,
+    scope: Array<MapData, u32>,
+    samples: RingBuf<MapData>,
+    lost: PerCpuArray<MapData, u64>,
+    syscalls: PerCpuHashMap<MapData, SyscallKey, SyscallStats>,
+    sockets: BpfHashMap<MapData, u64, SocketStats>,
+}
+
+impl std::fmt::Debug for EbpfSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EbpfSource").field("wanted", &self.wanted).field("ticks", &self.ticks).finish_non_exhaustive()
+    }
+}
+
+impl From<LoadError> for SourceError {
+    fn from(error: LoadError) -> Self {
+        Self::Kernel { what: "probes".to_owned(), cause: error.to_string() }
+    }
+}
+
+impl EbpfSource {
+    /// Loads the probes; attaches none.
+    pub fn new(options: LoadOptions, inbox: Inbox) -> Result<Self, SourceError> {
+        let mut probes = Probes::load(options)?;
+        let maps = Maps {
+            watch: probes.map("WATCH")?,
+            scope: probes.map("SCOPE")?,
+            samples: probes.map("SAMPLES")?,
+            lost: probes.map("LOST")?,
+            syscalls: probes.map("SYSCALLS")?,
+            sockets: probes.map("SOCKETS")?,
+        };
+        Ok(Self {
+            probes,
+            maps,
+            host: HostSource::new(inbox),
+            wanted: Wanted::default(),
+            bits: HashMap::new(),
+            sent_syscalls: HashMap::new(),
+            sent_sockets: HashMap::new(),
+            sent_lost: [0; LOSS_REASONS as usize],
+            ticks: 0,
+        })
+    }
+
+    /// Attaches what is wanted and detaches what is not. Returns what cannot be had, each with its cause.
+    pub fn apply(&mut self, wanted: &Wanted) -> Vec<String> {
+        let mut degraded = self.host.apply(&Wanted { cpu: None, syscalls: None, sockets: None, ..wanted.clone() });
+        if let Err(error) = self.watch(wanted) {
+            degraded.push(error.to_string());
+        }
+        let families = [
+            (Family::Cpu, wanted.cpu.is_some()),
+            (Family::Syscalls, wanted.syscalls.is_some()),
+            (Family::Sockets, wanted.sockets.is_some()),
+        ];
+        for (family, is_wanted) in families {
+            if !is_wanted {
+                self.probes.detach(family);
+            } else if let Err(error) = self.probes.attach(family) {
+                degraded.push(error.to_string());
+            }
+        }
+        self.wanted.clone_from(wanted);
+        if wanted.sockets.is_some()
+            && let Err(error) = self.probes.walk_descriptors()
+        {
+            degraded.push(error.to_string());
+        }
+        degraded
+    }
+
+    /// Appends what has come since the last tick, and ends that tick: for a look that is over.
+    pub fn flush(&mut self, batch: &mut RawBatch) {
+        self.ticks = self.ticks.next_multiple_of(HOST_IN_FLIGHT_EVERY);
+        self.tick(batch);
+    }
+
+    fn tick(&mut self, batch: &mut RawBatch) {
+        let now = monotonic();
+        let mut seen = BTreeSet::new();
+        self.snapshot(now, batch, &mut seen);
+        self.host.finish_tick(now, seen, batch);
+        self.ticks += 1;
+    }
+
+    /// Attaches the empty pair of the benchmarks.
+    pub fn attach_floor(&mut self) -> Result<(), SourceError> {
+        Ok(self.probes.attach(Family::Floor)?)
+    }
+
+    /// Names of the families that are attached.
+    pub fn attached(&self) -> Vec<&'static str> {
+        [Family::Cpu, Family::Syscalls, Family::Sockets]
+            .into_iter()
+            .filter(|f| self.probes.is_attached(*f))
+            .map(Family::name)
+            .collect()
+    }
+
+    /// Brings the kernel's watch list in line.
+    fn watch(&mut self, wanted: &Wanted) -> Result<(), LoadError> {
+        let mut scope = 0;
+        let mut bits: HashMap<u32, u32> = HashMap::new();
+        let mut add = |wish: Option<&Scope>, bit: u32| match wish {
+            Some(Scope::Host) => scope |= bit,
+            Some(Scope::Pids(pids)) => {
+                for pid in pids {
+                    *bits.entry(pid.0).or_insert(0) |= bit;
+                }
+            }
+            None => {}
+        };
+        add(wanted.cpu.as_ref(), WATCH_CPU);
+        add(wanted.syscalls.as_ref(), WATCH_SYSCALLS);
+        if let Some(pids) = &wanted.sockets {
+            add(Some(&Scope::Pids(pids.clone())), WATCH_SOCKETS);
+        }
+        let failed = |cause| LoadError::Map { what: "set the watch list", cause };
+        self.maps.scope.set(0, scope, 0).map_err(failed)?;
+        for (pid, mask) in &bits {
+            if self.bits.get(pid) != Some(mask) {
+                self.maps.watch.insert(pid, mask, 0).map_err(failed)?;
+            }
+        }
+        for pid in self.bits.keys().filter(|pid| !bits.contains_key(*pid)) {
+            match self.maps.watch.remove(pid) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(cause) => return Err(failed(cause)),
+            }
+        }
+        self.bits = bits;
+        Ok(())
+    }
+
+    /// Moves the samples that wait from the ring buffer into `batch`.
+    fn drain(&mut self, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+        while let Some(record) = self.maps.samples.next() {
+            if let Some((_, body)) = RecordHeader::from_prefix(&record)
+                && let Some(pid) = body.first_chunk::<4>()
+            {
+                seen.insert(Pid(u32::from_ne_bytes(*pid)));
+            }
+            batch.push_record(&record);
+        }
+    }
+
+    fn snapshot(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+        self.drain(batch, seen);
+        if self.wanted.syscalls.is_some() {
+            self.snapshot_syscalls(now, batch, seen);
+        }
+        if self.wanted.sockets.is_some() {
+            self.snapshot_sockets(now, batch, seen);
+        }
+        for reason in LOSSES {
+            let Ok(counts) = self.maps.lost.get(&(reason as u32), 0) else { continue };
+            let count = counts.iter().fold(0_u64, |sum, c| sum.saturating_add(*c));
+            let sent = &mut self.sent_lost[reason as usize];
+            if *sent != count {
+                *sent = count;
+                encode::loss(batch, now, reason, count);
+            }
+        }
+    }
+
+    fn snapshot_syscalls(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+        let waiting = match &self.wanted.syscalls {
+            Some(Scope::Host) if !self.ticks.is_multiple_of(HOST_IN_FLIGHT_EVERY) => None,
+            Some(scope) => Some(in_flight(scope)),
+            None => return,
+        };
+        let mut rows: HashMap<(u32, u32), SyscallRow> = HashMap::new();
+        for (key, per_cpu) in self.maps.syscalls.iter().filter_map(Result::ok) {
+            rows.insert((key.pid, key.nr), sum(key, &per_cpu));
+        }
+        for (pid, nr) in waiting.iter().flat_map(HashMap::keys) {
+            rows.entry((pid.0, *nr)).or_insert_with(|| sum(SyscallKey { pid: pid.0, nr: *nr }, &[]));
+        }
+        for (key, mut row) in rows {
+            let sent = self.sent_syscalls.entry(key).or_insert((u64::MAX, u64::MAX));
+            row.in_flight = match &waiting {
+                Some(waiting) => waiting.get(&(Pid(key.0), key.1)).copied().unwrap_or(0),
+                None => sent.1,
+            };
+            if *sent != (row.calls, row.in_flight) {
+                *sent = (row.calls, row.in_flight);
+                seen.insert(Pid(key.0));
+                encode::syscall(batch, now, &row);
+            }
+        }
+    }
+
+    fn snapshot_sockets(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+        let bytes = match self.probes.walk_descriptors() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(%error, "sockets are not seen at this tick");
+                return;
+            }
+        };
+        let mut open: HashMap<u64, SocketSeen> = HashMap::new();
+        let mut rest = &bytes[..];
+        while let Some((socket, after)) = SocketSeen::from_prefix(rest) {
+            rest = after;
+            seen.insert(Pid(socket.pid));
+            // A socket may have several descriptors; the lowest speaks for it.
+            open.entry(socket.cookie)
+                .and_modify(|s| {
+                    if socket.fd < s.fd {
+                        *s = socket
+                    }
+                })
+                .or_insert(socket);
+        }
+        for (cookie, socket) in &open {
+            if let Ok(stats) = self.maps.sockets.get(cookie, 0) {
+                encode::socket(batch, now, &SocketRow { seen: *socket, stats });
+            }
+        }
+        // What has been closed is told once more, with its last counts, and then makes room.
+        let closed: Vec<u64> = self.sent_sockets.keys().filter(|c| !open.contains_key(*c)).copied().collect();
+        for cookie in closed {
+            if let (Some(mut socket), Ok(stats)) =
+                (self.sent_sockets.remove(&cookie), self.maps.sockets.get(&cookie, 0))
+            {
+                socket.fd = -1;
+                (socket.receive_queue, socket.send_queue) = (0, 0);
+                encode::socket(batch, now, &SocketRow { seen: socket, stats });
+            }
+            if let Err(cause) = self.maps.sockets.remove(&cookie) {
+                tracing::debug!(%cause, cookie, "forget a closed socket");
+            }
+        }
+        self.sent_sockets.extend(open);
+    }
+}
+
+const LOSSES: [LossReason; LOSS_REASONS as usize] = [
+    LossReason::RingFull,
+    LossReason::ScratchMissing,
+    LossReason::KernelStackFailed,
+    LossReason::UserStackFailed,
+    LossReason::SyscallTableFull,
+    LossReason::SlotCollision,
+    LossReason::StartUnseen,
+    LossReason::SocketTableFull,
+];
+
+fn sum(key: SyscallKey, per_cpu: &[SyscallStats]) -> SyscallRow {
+    let mut row = SyscallRow {
+        pid: key.pid,
+        nr: key.nr,
+        calls: 0,
+        errors: 0,
+        restarts: 0,
+        result_sum: 0,
+        timed: 0,
+        total_ns: 0,
+        in_flight: 0,
+        histogram: [0; agent_common::SYSCALL_BUCKETS],
+    };
+    for cpu in per_cpu {
+        row.calls = row.calls.saturating_add(cpu.calls);
+        row.errors = row.errors.saturating_add(cpu.errors);
+        row.restarts = row.restarts.saturating_add(cpu.restarts);
+        row.result_sum = row.result_sum.wrapping_add(cpu.result_sum);
+        row.timed = row.timed.saturating_add(cpu.timed);
+        row.total_ns = row.total_ns.saturating_add(cpu.total_ns);
+        for (total, count) in row.histogram.iter_mut().zip(cpu.histogram) {
+            *total += u64::from(count);
+        }
+    }
+    row
+}
+
+impl EventSource for EbpfSource {
+    async fn pull(&mut self, until: Nanos, batch: &mut RawBatch) -> Result<Pulled, SourceError> {
+        if self.host.wait(until, batch).await == Woken::Tick {
+            self.tick(batch);
+        }
+        Ok(Pulled::Batch)
+    }
+}

@@ -1,11 +1,17 @@
 //! Where facts come from: the live kernel, a recording, or a simulated host. The rest of the agent cannot tell.
 
+pub mod clock;
 #[cfg(feature = "ebpf")]
 pub mod ebpf;
+pub mod host;
+pub mod in_flight;
 pub mod inbox;
+pub mod processes;
 pub mod recording;
 pub mod replay;
+pub mod reports;
 pub mod sim;
+pub mod tasks;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -75,7 +81,7 @@ pub struct Wanted {
 }
 
 /// A report page to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReportFile {
     /// Pipeline.
     pub name: PipelineName,

@@ -1,0 +1,100 @@
+//! Places of kernel fields. The compiler cannot emit field relocations, so the agent resolves each name from the running
+//! kernel's BTF and patches these constants before the object is loaded; `u32::MAX` means that the field is absent.
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        $(
+            $(#[$doc])*
+            #[unsafe(no_mangle)]
+            pub static $name: u32 = u32::MAX;
+        )*
+    };
+}
+
+offsets! {
+    /// `task_struct.tgid`
+    OFF_TASK_TGID
+    /// `task_struct.flags`
+    OFF_TASK_FLAGS
+    /// `task_struct.thread_info.status`: tells 32-bit calls on `x86_64`
+    OFF_TASK_STATUS
+    /// `file.f_inode`
+    OFF_FILE_INODE
+    /// `inode.i_ino`
+    OFF_INODE_INO
+    /// `socket.sk`
+    OFF_SOCKET_SK
+    /// `socket.type`
+    OFF_SOCKET_TYPE
+    /// `sock.__sk_common.skc_family`
+    OFF_SK_FAMILY
+    /// `sock.sk_protocol`
+    OFF_SK_PROTOCOL
+    /// `sock.sk_type`
+    OFF_SK_TYPE
+    /// `sock.sk_rcvbuf`
+    OFF_SK_RCVBUF
+    /// `sock.sk_sndbuf`
+    OFF_SK_SNDBUF
+    /// `sock.sk_drops`
+    OFF_SK_DROPS
+    /// `sock.sk_receive_queue`
+    OFF_SK_RECEIVE_QUEUE
+    /// `sock.__sk_common.skc_state`
+    OFF_SK_STATE
+    /// `sock.__sk_common.skc_num`
+    OFF_SK_NUM
+    /// `sock.__sk_common.skc_dport`
+    OFF_SK_DPORT
+    /// `sock.__sk_common.skc_rcv_saddr`
+    OFF_SK_SADDR
+    /// `sock.__sk_common.skc_daddr`
+    OFF_SK_DADDR
+    /// `sock.__sk_common.skc_v6_rcv_saddr`
+    OFF_SK_SADDR6
+    /// `sock.__sk_common.skc_v6_daddr`
+    OFF_SK_DADDR6
+    /// `tcp_sock.rcv_nxt`
+    OFF_TCP_RCV_NXT
+    /// `tcp_sock.copied_seq`
+    OFF_TCP_COPIED_SEQ
+    /// `tcp_sock.write_seq`
+    OFF_TCP_WRITE_SEQ
+    /// `tcp_sock.snd_una`
+    OFF_TCP_SND_UNA
+    /// `unix_sock.addr`
+    OFF_UNIX_ADDR
+    /// `unix_sock.peer`
+    OFF_UNIX_PEER
+    /// `unix_sock.inq_len`: since 6.17
+    OFF_UNIX_INQ_LEN
+    /// `unix_address.name`
+    OFF_UNIX_ADDRESS_NAME
+    /// `unix_address.len`
+    OFF_UNIX_ADDRESS_LEN
+    /// `sk_buff_head.prev`
+    OFF_SKBHEAD_PREV
+    /// `sk_buff_head.next`
+    OFF_SKBHEAD_NEXT
+    /// `sk_buff.len`
+    OFF_SKB_LEN
+    /// `sk_buff.cb` + `unix_skb_parms.consumed`
+    OFF_SKB_UNIX_CONSUMED
+}
+
+/// Bits of a thread id that choose its latency slot. Tests make it small to force two threads into one slot.
+#[unsafe(no_mangle)]
+pub static SLOT_MASK: u32 = 0xffff;
+
+/// The value of a constant that the agent patched. A plain read would be folded to the value in the source.
+#[inline(always)]
+pub fn of(constant: &'static u32) -> usize {
+    // SAFETY: a valid reference; volatile only to keep the compiler from folding it.
+    (unsafe { core::ptr::read_volatile(constant) }) as usize
+}
+
+/// Whether the running kernel has the field.
+#[inline(always)]
+pub fn present(constant: &'static u32) -> bool {
+    of(constant) != u32::MAX as usize
+}

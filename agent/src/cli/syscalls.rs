@@ -1,0 +1,89 @@
+//! `tidegate syscalls`: counts system calls by process and call, without a daemon.
+
+use super::table::{self, Cell};
+use super::watching::{Output, Rows, WatchArgs};
+use crate::run::oneshot::{Watching, watch};
+use crate::serve::listing::syscall_row;
+use crate::serve::view::SyscallJson;
+use crate::source::Wanted;
+
+/// Count system calls: calls, errors, bytes and latency by process and call
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Counting starts when `attached` appears on standard error.
+
+Examples:
+  tidegate syscalls --pid 4242 --seconds 5
+  tidegate syscalls --seconds 1 -o json | jq '.[0]'
+
+Calls made through io_uring pass the system call tracepoints by and are not seen.")]
+pub struct SyscallsArgs {
+    #[command(flatten)]
+    watch: WatchArgs,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Rows to print, dearest first; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    top: usize,
+    /// Latency slots, a power of two: fewer save memory, but threads that share one lose latencies (never calls)
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = slots)]
+    latency_slots: u32,
+}
+
+fn slots(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(n) if n.is_power_of_two() && n <= 65_536 => Ok(n),
+        _ => Err("want a power of two from 1 to 65536".to_owned()),
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &SyscallsArgs) -> anyhow::Result<()> {
+    args.watch.check()?;
+    let watching = Watching {
+        wanted: Wanted { syscalls: Some(args.watch.scope()), ..Wanted::default() },
+        length: args.watch.length(),
+        hertz: 97,
+        latency_slots: args.latency_slots,
+    };
+    let mut rows = Rows::default();
+    watch(&watching, |_| Ok(()), |event| rows.observe(event))?;
+    let mut listing: Vec<SyscallJson> =
+        rows.syscalls.values().map(|row| syscall_row(row, rows.comm(row.pid))).collect();
+    listing.sort_by_key(|row| std::cmp::Reverse((row.total_ns, row.calls)));
+    if args.top > 0 {
+        listing.truncate(args.top);
+    }
+    let out = std::io::stdout().lock();
+    match args.output {
+        Output::Json => print_json(out, &listing),
+        Output::Table => print_table(out, &listing, &rows),
+    }
+}
+
+/// Prints any listing as JSON, one array.
+pub fn print_json(mut out: impl std::io::Write, listing: &impl serde::Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut out, listing)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn print_table(mut out: impl std::io::Write, listing: &[SyscallJson], rows: &Rows) -> anyhow::Result<()> {
+    let head = ["pid", "comm", "syscall", "calls", "in flight", "errors", "bytes", "total", "p50", "p99"];
+    let body = listing.iter().map(|r| {
+        vec![
+            Cell::number(r.pid),
+            Cell::text(&r.comm),
+            Cell::text(&r.syscall),
+            Cell::number(r.calls),
+            Cell::number(r.in_flight),
+            Cell::number(r.errors),
+            Cell::maybe(r.bytes.map(table::bytes)),
+            Cell::right(table::nanos(r.total_ns)),
+            Cell::maybe(r.p50_ns.map(table::nanos)),
+            Cell::maybe(r.p99_ns.map(table::nanos)),
+        ]
+    });
+    writeln!(out, "{}", table::table(&head, body))?;
+    table::losses(&mut out, &rows.lost)
+}

@@ -1,0 +1,216 @@
+//! Attaches and detaches families of probes. A family is attached whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use aya::programs::perf_event::{PerfEventConfig, PerfEventLinkId, PerfEventScope, SamplePolicy, SoftwareEvent};
+use aya::programs::tp_btf::BtfTracePointLinkId;
+use aya::programs::{BtfTracePoint, Iter, PerfEvent, ProgramError};
+use aya::util::online_cpus;
+
+use super::load::{LoadError, Probes};
+
+/// Probes that are attached together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// On-CPU samples.
+    Cpu,
+    /// System call counters.
+    Syscalls,
+    /// Socket residency.
+    Sockets,
+    /// The empty pair of the benchmarks.
+    Floor,
+}
+
+impl Family {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Syscalls => "syscalls",
+            Self::Sockets => "sockets",
+            Self::Floor => "floor",
+        }
+    }
+
+    /// (program, tracepoint) of its tracepoint programs.
+    fn tracepoints(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Cpu => &[],
+            Self::Syscalls => &[("syscall_enter", "sys_enter"), ("syscall_exit", "sys_exit")],
+            // The reader's side first: an arrival that nobody retires would fill the marks.
+            Self::Sockets => &[("sock_read", "sock_recv_length"), ("sock_arrive", "sk_data_ready")],
+            Self::Floor => &[("floor_enter", "sys_enter"), ("floor_exit", "sys_exit")],
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Sockets => "it came with Linux 6.3; until then socket residency is degraded",
+            Self::Cpu | Self::Syscalls | Self::Floor => "it needs CONFIG_HAVE_SYSCALL_TRACEPOINTS",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is attached.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    tracepoints: BTreeMap<Family, Vec<(&'static str, BtfTracePointLinkId)>>,
+    sampler: Vec<PerfEventLinkId>,
+    loaded: std::collections::BTreeSet<&'static str>,
+}
+
+const NEEDS_RIGHTS: &str = "(needs CAP_BPF and CAP_PERFMON, or root)";
+
+impl Probes {
+    /// Whether `family` is attached.
+    pub fn is_attached(&self, family: Family) -> bool {
+        match family {
+            Family::Cpu => !self.links.sampler.is_empty(),
+            _ => self.links.tracepoints.contains_key(&family),
+        }
+    }
+
+    /// Attaches `family`; does nothing when it is attached.
+    pub fn attach(&mut self, family: Family) -> Result<(), LoadError> {
+        if self.is_attached(family) {
+            return Ok(());
+        }
+        if let Some(field) = self.offsets.missing_for(family) {
+            return Err(LoadError::NoField { family, field });
+        }
+        let absent = family.tracepoints().iter().find(|(_, tp)| !self.kernel.has_tracepoint(tp));
+        if let Some((_, tracepoint)) = absent {
+            return Err(LoadError::NoTracepoint { family, tracepoint, remedy: family.remedy() });
+        }
+        if family == Family::Cpu {
+            return self.attach_sampler();
+        }
+        let mut links = Vec::new();
+        for (program, tracepoint) in family.tracepoints() {
+            match self.attach_tracepoint(program, tracepoint) {
+                Ok(link) => links.push((*program, link)),
+                Err(error) => {
+                    self.detach_links(links);
+                    return Err(error);
+                }
+            }
+        }
+        self.links.tracepoints.insert(family, links);
+        Ok(())
+    }
+
+    /// Detaches `family`; does nothing when it is not attached.
+    pub fn detach(&mut self, family: Family) {
+        if family == Family::Cpu {
+            for link in std::mem::take(&mut self.links.sampler) {
+                if let Ok(program) = self.sampler()
+                    && let Err(cause) = program.detach(link)
+                {
+                    tracing::warn!(%cause, "detach the sampler");
+                }
+            }
+        } else if let Some(links) = self.links.tracepoints.remove(&family) {
+            self.detach_links(links);
+        }
+    }
+
+    /// Runs the walk over the descriptors of watched processes and returns what it wrote.
+    pub fn walk_descriptors(&mut self) -> Result<Vec<u8>, LoadError> {
+        const PROGRAM: &str = "sock_iter";
+        let failed = |cause| LoadError::Program { program: PROGRAM, cause, remedy: NEEDS_RIGHTS };
+        let Self { ebpf, btf, links, .. } = self;
+        let program: &mut Iter = ebpf
+            .program_mut(PROGRAM)
+            .ok_or(ProgramError::UnexpectedProgramType)
+            .and_then(TryInto::try_into)
+            .map_err(failed)?;
+        if links.loaded.insert(PROGRAM) {
+            program.load("task_file", btf).map_err(failed)?;
+        }
+        let link = program.attach().map_err(failed)?;
+        let link = program.take_link(link).map_err(failed)?;
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = link.into_file().map_err(std::io::Error::other)?;
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut file, &mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|cause| LoadError::System { what: "walk over descriptors", cause })
+    }
+
+    fn attach_tracepoint(
+        &mut self,
+        name: &'static str,
+        tracepoint: &'static str,
+    ) -> Result<BtfTracePointLinkId, LoadError> {
+        let failed = |cause| LoadError::Program { program: name, cause, remedy: NEEDS_RIGHTS };
+        let Self { ebpf, btf, links, .. } = self;
+        let program: &mut BtfTracePoint = ebpf
+            .program_mut(name)
+            .ok_or(ProgramError::UnexpectedProgramType)
+            .and_then(TryInto::try_into)
+            .map_err(failed)?;
+        if !links.loaded.contains(name) {
+            program.load(tracepoint, btf).map_err(failed)?;
+            links.loaded.insert(name);
+        }
+        program.attach().map_err(failed)
+    }
+
+    fn detach_links(&mut self, links: Vec<(&'static str, BtfTracePointLinkId)>) {
+        for (name, link) in links {
+            let program: Option<&mut BtfTracePoint> = self.ebpf.program_mut(name).and_then(|p| p.try_into().ok());
+            if let Some(Err(cause)) = program.map(|p| p.detach(link)) {
+                tracing::warn!(%cause, program = name, "detach");
+            }
+        }
+    }
+
+    fn sampler(&mut self) -> Result<&mut PerfEvent, LoadError> {
+        self.ebpf
+            .program_mut("cpu_sample")
+            .ok_or(ProgramError::UnexpectedProgramType)
+            .and_then(TryInto::try_into)
+            .map_err(|cause| LoadError::Program { program: "cpu_sample", cause, remedy: NEEDS_RIGHTS })
+    }
+
+    fn attach_sampler(&mut self) -> Result<(), LoadError> {
+        let failed = |cause| LoadError::Program { program: "cpu_sample", cause, remedy: NEEDS_RIGHTS };
+        let cpus = online_cpus().map_err(|(what, cause)| {
+            tracing::debug!(what, "online CPUs");
+            LoadError::System { what: "list the CPUs that are online", cause }
+        })?;
+        let policy = SamplePolicy::Frequency(self.options.hertz);
+        let fresh = self.links.loaded.insert("cpu_sample");
+        let mut links = Vec::new();
+        let program = self.sampler()?;
+        if fresh {
+            program.load().map_err(failed)?;
+        }
+        for cpu in cpus {
+            let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
+            let link = program.attach(clock, PerfEventScope::AllProcessesOneCpu { cpu }, policy, false);
+            match link {
+                Ok(link) => links.push(link),
+                Err(cause) => {
+                    for link in links {
+                        if let Err(cause) = program.detach(link) {
+                            tracing::warn!(%cause, "detach the sampler");
+                        }
+                    }
+                    return Err(failed(cause));
+                }
+            }
+        }
+        self.links.sampler = links;
+        Ok(())
+    }
+}

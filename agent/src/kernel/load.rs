@@ -1,0 +1,156 @@
+//! Loads the embedded object with the offsets of the running kernel. Programs are verified when they are first attached,
+//! so that a probe this kernel refuses takes no other with it.
+
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
+
+use super::attach::{Family, Links};
+use super::btf::{Btf, BtfError};
+use super::offsets::Offsets;
+
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf"));
+
+/// What may be chosen before the probes are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// CPU samples per second and CPU; a prime keeps it out of step with periodic work.
+    pub hertz: u64,
+    /// Latency slots of system calls, a power of two up to 65,536.
+    pub latency_slots: u32,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { hertz: 97, latency_slots: 65_536 }
+    }
+}
+
+/// Why probes could not be loaded or attached.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No BTF.
+    #[error("read {VMLINUX}: {0} (this kernel was built without CONFIG_DEBUG_INFO_BTF; the probes need it)")]
+    NoBtf(std::io::Error),
+    /// BTF that cannot be parsed.
+    #[error("{VMLINUX}: {0}")]
+    BadBtf(#[from] BtfError),
+    /// BTF that the loader cannot parse.
+    #[error("{VMLINUX}: {0}")]
+    LoaderBtf(#[from] aya::BtfError),
+    /// The object was refused.
+    #[error("load the probes: {} (needs CAP_BPF and CAP_PERFMON, or root)", chain(.0))]
+    Object(#[from] EbpfError),
+    /// A program was refused.
+    #[error("attach {program}: {} {remedy}", chain(.cause))]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        cause: ProgramError,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A kernel field that a probe needs is absent.
+    #[error("{family} probes: this kernel has no field {field} (its layout is not known to this version of tidegate)")]
+    NoField {
+        /// Which probes.
+        family: Family,
+        /// Which field.
+        field: &'static str,
+    },
+    /// A tracepoint that a probe needs is absent.
+    #[error("{family} probes: this kernel has no tracepoint {tracepoint} ({remedy})")]
+    NoTracepoint {
+        /// Which probes.
+        family: Family,
+        /// Which tracepoint.
+        tracepoint: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A map was refused.
+    #[error("{what}: {}", chain(.cause))]
+    Map {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        cause: MapError,
+    },
+    /// Something else of the system failed.
+    #[error("{what}: {cause}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        cause: std::io::Error,
+    },
+}
+
+/// An error with its causes in one line: the loader hides the errno one level down.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // The verifier's log is for the debugger, not for one line.
+        let first = inner_text.lines().next().unwrap_or_default();
+        if !text.contains(first) {
+            text.push_str(": ");
+            text.push_str(first);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// The loaded object. Everything attached is gone when it is dropped; nothing is ever pinned.
+#[derive(Debug)]
+pub struct Probes {
+    pub(super) ebpf: Ebpf,
+    pub(super) btf: AyaBtf,
+    pub(super) kernel: Btf,
+    pub(super) offsets: Offsets,
+    pub(super) options: LoadOptions,
+    pub(super) links: Links,
+}
+
+impl Probes {
+    /// Loads the object; attaches nothing.
+    pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
+        let blob = std::fs::read(VMLINUX).map_err(LoadError::NoBtf)?;
+        let kernel = Btf::parse(&blob)?;
+        let btf = AyaBtf::from_sys_fs()?;
+        let offsets = Offsets::resolve(&kernel);
+        let mask = options.latency_slots.clamp(1, 65_536).next_power_of_two() - 1;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf));
+        for (symbol, value) in offsets.values() {
+            loader.override_global(symbol, value, false);
+        }
+        loader.override_global("SLOT_MASK", &mask, true);
+        let mut ebpf = loader.load(OBJECT)?;
+        start_logger(&mut ebpf);
+        Ok(Self { ebpf, btf, kernel, offsets, options, links: Links::default() })
+    }
+}
+
+impl Probes {
+    /// Takes a map out of the object.
+    pub fn map<M: TryFrom<aya::maps::Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, LoadError> {
+        let map = self.ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() });
+        map.and_then(M::try_from).map_err(|cause| LoadError::Map { what: name, cause })
+    }
+}
+
+#[cfg(feature = "debug-log")]
+fn start_logger(ebpf: &mut Ebpf) {
+    match aya_log::EbpfLogger::init(ebpf) {
+        Ok(logger) => super::attach::forward_log(logger),
+        Err(cause) => tracing::warn!(%cause, "no log from the probes"),
+    }
+}
+
+#[cfg(not(feature = "debug-log"))]
+fn start_logger(_ebpf: &mut Ebpf) {}

@@ -1,0 +1,90 @@
+//! Which kernel fields the probes read, and where they lie on the running kernel.
+
+use super::attach::Family;
+use super::btf::Btf;
+
+/// A constant of the kernel side and the field whose offset it holds.
+struct Field {
+    symbol: &'static str,
+    path: &'static str,
+    /// The family that cannot work without it; `None` when it does without.
+    needed_by: Option<Family>,
+}
+
+const fn field(symbol: &'static str, path: &'static str, needed_by: Option<Family>) -> Field {
+    Field { symbol, path, needed_by }
+}
+
+const SOCKETS: Option<Family> = Some(Family::Sockets);
+
+const FIELDS: [Field; 33] = [
+    field("OFF_TASK_TGID", "task_struct.tgid", SOCKETS),
+    field("OFF_TASK_FLAGS", "task_struct.flags", Some(Family::Cpu)),
+    field("OFF_TASK_STATUS", "task_struct.thread_info.status", None),
+    field("OFF_FILE_INODE", "file.f_inode", SOCKETS),
+    field("OFF_INODE_INO", "inode.i_ino", SOCKETS),
+    field("OFF_SOCKET_SK", "socket.sk", SOCKETS),
+    field("OFF_SK_FAMILY", "sock.__sk_common.skc_family", SOCKETS),
+    field("OFF_SK_PROTOCOL", "sock.sk_protocol", SOCKETS),
+    field("OFF_SK_TYPE", "sock.sk_type", SOCKETS),
+    field("OFF_SK_RCVBUF", "sock.sk_rcvbuf", SOCKETS),
+    field("OFF_SK_SNDBUF", "sock.sk_sndbuf", SOCKETS),
+    field("OFF_SK_DROPS", "sock.sk_drops", SOCKETS),
+    field("OFF_SK_RECEIVE_QUEUE", "sock.sk_receive_queue", SOCKETS),
+    field("OFF_SK_STATE", "sock.__sk_common.skc_state", SOCKETS),
+    field("OFF_SK_NUM", "sock.__sk_common.skc_num", SOCKETS),
+    field("OFF_SK_DPORT", "sock.__sk_common.skc_dport", SOCKETS),
+    field("OFF_SK_SADDR", "sock.__sk_common.skc_rcv_saddr", SOCKETS),
+    field("OFF_SK_DADDR", "sock.__sk_common.skc_daddr", SOCKETS),
+    field("OFF_SK_SADDR6", "sock.__sk_common.skc_v6_rcv_saddr", None),
+    field("OFF_SK_DADDR6", "sock.__sk_common.skc_v6_daddr", None),
+    field("OFF_TCP_RCV_NXT", "tcp_sock.rcv_nxt", SOCKETS),
+    field("OFF_TCP_COPIED_SEQ", "tcp_sock.copied_seq", SOCKETS),
+    field("OFF_TCP_WRITE_SEQ", "tcp_sock.write_seq", SOCKETS),
+    field("OFF_TCP_SND_UNA", "tcp_sock.snd_una", SOCKETS),
+    field("OFF_UNIX_ADDR", "unix_sock.addr", SOCKETS),
+    field("OFF_UNIX_PEER", "unix_sock.peer", SOCKETS),
+    field("OFF_UNIX_INQ_LEN", "unix_sock.inq_len", None),
+    field("OFF_UNIX_ADDRESS_NAME", "unix_address.name", SOCKETS),
+    field("OFF_UNIX_ADDRESS_LEN", "unix_address.len", SOCKETS),
+    field("OFF_SKBHEAD_PREV", "sk_buff_head.prev", SOCKETS),
+    field("OFF_SKBHEAD_NEXT", "sk_buff_head.next", SOCKETS),
+    field("OFF_SKB_LEN", "sk_buff.len", SOCKETS),
+    field("OFF_SKB_UNIX_CONSUMED", "sk_buff.cb", SOCKETS),
+];
+
+/// Where the fields lie on one kernel.
+#[derive(Debug)]
+pub struct Offsets {
+    values: Vec<(&'static str, u32)>,
+    missing: Vec<(&'static str, Family)>,
+}
+
+impl Offsets {
+    /// Looks every field up.
+    pub fn resolve(btf: &Btf) -> Self {
+        let mut offsets = Self { values: Vec::new(), missing: Vec::new() };
+        for Field { symbol, path, needed_by } in &FIELDS {
+            let mut offset = btf.offset_of(path);
+            if *symbol == "OFF_SKB_UNIX_CONSUMED" {
+                // The control block is bytes to BTF; a Unix socket lays its own struct over it.
+                offset = offset.zip(btf.offset_of("unix_skb_parms.consumed")).map(|(cb, inner)| cb + inner);
+            }
+            if let (None, Some(family)) = (offset, needed_by) {
+                offsets.missing.push((path, *family));
+            }
+            offsets.values.push((symbol, offset.unwrap_or(u32::MAX)));
+        }
+        offsets
+    }
+
+    /// Constants and their values.
+    pub fn values(&self) -> &[(&'static str, u32)] {
+        &self.values
+    }
+
+    /// The first field that `family` needs and this kernel lacks.
+    pub fn missing_for(&self, family: Family) -> Option<&'static str> {
+        self.missing.iter().find(|(_, f)| *f == family).map(|(path, _)| *path)
+    }
+}

@@ -1,0 +1,155 @@
+//! Rows of the kernel in, rows for people out: names instead of numbers, quantiles instead of buckets.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use agent_common::{
+    COMPAT_BIT, RESIDENCY_SUB_BITS, SOCKET_KIND_TCP, SOCKET_NAME_BYTES, SYSCALL_SUB_BITS, SocketRow, SyscallRow,
+};
+use syscalls::Sysno;
+
+use super::view::{SocketJson, SyscallJson};
+use crate::aggregate::histogram::quantile;
+
+/// Calls whose positive result is a number of bytes.
+const BYTE_COUNTS: [&str; 26] = [
+    "read",
+    "write",
+    "pread64",
+    "pwrite64",
+    "readv",
+    "writev",
+    "preadv",
+    "pwritev",
+    "preadv2",
+    "pwritev2",
+    "sendto",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "sendfile",
+    "splice",
+    "tee",
+    "vmsplice",
+    "copy_file_range",
+    "getrandom",
+    "getdents",
+    "getdents64",
+    "readlink",
+    "readlinkat",
+    "process_vm_readv",
+    "process_vm_writev",
+];
+
+const AF_INET: u16 = 2;
+
+/// Name of a call: as the manual pages spell it, `NAME(32)` for 32-bit programs, `syscall_N` for a number without one.
+pub fn syscall_name(nr: u32) -> String {
+    if nr == u32::MAX {
+        // A signal handler's return leaves −1 behind instead of its number.
+        return "rt_sigreturn".to_owned();
+    }
+    if nr & COMPAT_BIT != 0 {
+        return format!("syscall_{}(32)", nr & !COMPAT_BIT);
+    }
+    match Sysno::new(nr as usize) {
+        Some(name) => name.name().to_owned(),
+        None => format!("syscall_{nr}"),
+    }
+}
+
+/// A row of the system call listing.
+pub fn syscall_row(row: &SyscallRow, comm: String) -> SyscallJson {
+    let syscall = syscall_name(row.nr);
+    let bytes = BYTE_COUNTS.contains(&syscall.as_str()).then_some(row.result_sum);
+    SyscallJson {
+        pid: row.pid,
+        comm,
+        calls: row.calls,
+        in_flight: row.in_flight,
+        errors: row.errors,
+        restarts: row.restarts,
+        bytes,
+        total_ns: row.total_ns,
+        p50_ns: quantile(&row.histogram, SYSCALL_SUB_BITS, 0.5),
+        p99_ns: quantile(&row.histogram, SYSCALL_SUB_BITS, 0.99),
+        untimed: row.calls.saturating_sub(row.timed),
+        syscall,
+    }
+}
+
+/// A row of the socket listing.
+pub fn socket_row(row: &SocketRow, comm: String) -> SocketJson {
+    let SocketRow { seen, stats } = row;
+    let tcp = seen.kind == SOCKET_KIND_TCP;
+    let oldest: Vec<u64> = stats.oldest.iter().map(|c| u64::from(*c)).collect();
+    let end =
+        |address: &[u8; SOCKET_NAME_BYTES], port| if tcp { inet(seen.family, address, port) } else { unix(address) };
+    SocketJson {
+        pid: seen.pid,
+        comm,
+        fd: (seen.fd >= 0).then_some(seen.fd),
+        kind: if tcp { "tcp" } else { "unix" },
+        local: end(&seen.local, seen.local_port),
+        remote: end(&seen.remote, seen.remote_port),
+        inode: seen.inode,
+        receive_queue_bytes: seen.receive_queue,
+        send_queue_bytes: seen.send_queue,
+        reads: stats.reads,
+        read_bytes: stats.read_bytes,
+        oldest_p50_ns: quantile(&oldest, RESIDENCY_SUB_BITS, 0.5),
+        oldest_p99_ns: quantile(&oldest, RESIDENCY_SUB_BITS, 0.99),
+        mean_ns: stats.byte_us.checked_div(stats.measured_bytes).map(|us| us.saturating_mul(1000)),
+        p50_ns: quantile(&stats.bytes, RESIDENCY_SUB_BITS, 0.5),
+        p99_ns: quantile(&stats.bytes, RESIDENCY_SUB_BITS, 0.99),
+        unmeasured_bytes: stats.unmeasured_bytes,
+        overflows: seen.overflows,
+    }
+}
+
+fn inet(family: u16, address: &[u8; SOCKET_NAME_BYTES], port: u16) -> String {
+    let ip = if family == AF_INET {
+        let [a, b, c, d, ..] = *address;
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    } else {
+        let octets = address.first_chunk::<16>().copied().unwrap_or_default();
+        Ipv6Addr::from(octets).to_canonical()
+    };
+    SocketAddr::new(ip, port).to_string()
+}
+
+/// A path, `@name` for an abstract one, `-` for a socket without a name.
+fn unix(name: &[u8; SOCKET_NAME_BYTES]) -> String {
+    let text = |bytes: &[u8]| {
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).chars().filter(|c| !c.is_control()).collect::<String>()
+    };
+    match name {
+        [0, 0, ..] => "-".to_owned(),
+        [0, rest @ ..] => format!("@{}", text(rest)),
+        path => text(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_have_their_manual_names_and_unknown_ones_their_number() {
+        assert_eq!(syscall_name(39), "getpid");
+        assert_eq!(syscall_name(110), "getppid");
+        assert_eq!(syscall_name(100_000), "syscall_100000");
+        assert_eq!(syscall_name(5 | COMPAT_BIT), "syscall_5(32)");
+    }
+
+    #[test]
+    fn names_of_unix_sockets_never_carry_control_characters() {
+        let mut name = [0; SOCKET_NAME_BYTES];
+        assert_eq!(unix(&name), "-");
+        name[..6].copy_from_slice(b"/a\x1b\nb\0");
+        assert_eq!(unix(&name), "/ab");
+        name[..4].copy_from_slice(b"\0abc");
+        name[4..].fill(0);
+        assert_eq!(unix(&name), "@abc");
+    }
+}

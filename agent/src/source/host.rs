@@ -1,0 +1,115 @@
+//! The live host without probes: ticks, requests, report pages and cost counters. What remains where the kernel gives no
+//! evidence, and the part of the live source that needs no `aya`.
+
+use super::clock::monotonic;
+use super::inbox::Inbox;
+use super::processes::Processes;
+use super::reports::Reports;
+use super::tasks::Tasks;
+use super::{EventSource, Pulled, SourceError, Wanted};
+use crate::event::{Input, RawBatch, encode};
+use crate::units::{Nanos, Pid};
+
+/// Ticks, requests, reports and costs.
+#[derive(Debug)]
+pub struct HostSource {
+    inbox: Inbox,
+    wanted: Wanted,
+    reports: Reports,
+    tasks: Tasks,
+    /// Who is who.
+    pub(super) processes: Processes,
+    next_tick: Nanos,
+    ticks: u64,
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// It is time for the tick.
+    Tick,
+    /// A request came in, or the caller's time is up.
+    Early,
+}
+
+impl HostSource {
+    /// A source that hears `inbox`.
+    pub fn new(inbox: Inbox) -> Self {
+        Self {
+            inbox,
+            wanted: Wanted::default(),
+            reports: Reports::default(),
+            tasks: Tasks::default(),
+            processes: Processes::default(),
+            next_tick: monotonic() + Nanos::TICK,
+            ticks: 0,
+        }
+    }
+
+    /// What to bring from now on. Returns what cannot be had, each with its cause.
+    pub fn apply(&mut self, wanted: &Wanted) -> Vec<String> {
+        self.wanted.clone_from(wanted);
+        let probes = wanted.cpu.is_some() || wanted.syscalls.is_some() || wanted.sockets.is_some();
+        if probes {
+            vec!["no probes: see `tidegate doctor` for the cause and the remedy".to_owned()]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Probes that are attached: none.
+    pub fn attached(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Waits for the tick, a request or `until`; requests are appended at once.
+    pub(super) async fn wait(&mut self, until: Nanos, batch: &mut RawBatch) -> Woken {
+        let now = monotonic();
+        let wake = self.next_tick.min(until);
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep(wake.since(now).into()) => {}
+            input = self.inbox.next() => self.take(&input, batch),
+        }
+        while let Some(input) = self.inbox.try_next() {
+            self.take(&input, batch);
+        }
+        if monotonic() >= self.next_tick { Woken::Tick } else { Woken::Early }
+    }
+
+    fn take(&mut self, input: &Input, batch: &mut RawBatch) {
+        let now = monotonic();
+        if let Input::Register { pid, .. } = input {
+            self.processes.tell(*pid, now, batch);
+        }
+        encode::input(batch, now, input);
+    }
+
+    /// Appends what this source sees at a tick, the tick record last.
+    pub(super) fn finish_tick(&mut self, now: Nanos, seen: impl IntoIterator<Item = Pid>, batch: &mut RawBatch) {
+        const SWEEP_EVERY: u64 = 100;
+        for pid in seen {
+            self.processes.tell(pid, now, batch);
+        }
+        self.reports.append(&self.wanted.reports, now, batch);
+        self.tasks.append(&self.wanted.tasks, now, batch);
+        encode::tick(batch, now);
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(SWEEP_EVERY) {
+            self.processes.sweep();
+        }
+        // Ticks keep to their grid; one that comes too late is skipped, never made up for.
+        while self.next_tick <= now {
+            self.next_tick = self.next_tick + Nanos::TICK;
+        }
+    }
+}
+
+impl EventSource for HostSource {
+    async fn pull(&mut self, until: Nanos, batch: &mut RawBatch) -> Result<Pulled, SourceError> {
+        if self.wait(until, batch).await == Woken::Tick {
+            self.finish_tick(monotonic(), [], batch);
+        }
+        Ok(Pulled::Batch)
+    }
+}
