@@ -3,6 +3,7 @@
 //! Each turn pulls what is ready, feeds the core, and at a tick writes pages, prolongs leases, shows a new view and tells
 //! the source what is wanted next. An agent that ends takes its socket along and leaves the pages: nothing jumps.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::aggregate::stacks::StackCounts;
 use crate::config::{Config, Switch};
 use crate::event::{Input, RawBatch};
 use crate::run::core::{Core, CoreConfig, CpuSampling, TickOutcome};
@@ -22,6 +24,7 @@ use crate::serve::check::Preflight;
 use crate::serve::claims::Claims;
 use crate::serve::listener::Bound;
 use crate::serve::listing::{socket_row, syscall_row};
+use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
 use crate::serve::render::Renderer;
 use crate::serve::routes::router;
@@ -61,6 +64,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     let (source, sender) = LiveSource::open(config);
     let agent = Uid(rustix::process::geteuid().as_raw());
     let pages = Pages::under(&config.pages);
+    let renderer = Renderer::start().context("start the thread that draws profiles")?;
     let started = monotonic();
     let (views, seen) = watch::channel(Arc::new(View { now: started, started, ..View::default() }));
     let claims = Claims::default();
@@ -69,7 +73,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         inbox: sender.clone(),
         pages: pages.clone(),
         claims: claims.clone(),
-        renderer: Renderer::default(),
+        renderer: renderer.clone(),
         preflight: options.preflight,
         clock: monotonic,
         agent,
@@ -84,6 +88,9 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         publisher: Publisher::new(pages, agent),
         liveness: Liveness::default(),
         own: OwnCostMeter::default(),
+        renderer,
+        named: started,
+        losses: LossLog::default(),
         claims,
         sender,
         views,
@@ -140,6 +147,10 @@ struct Agent {
     publisher: Publisher,
     liveness: Liveness,
     own: OwnCostMeter,
+    renderer: Renderer,
+    /// End of the newest profile whose names have been looked up.
+    named: Nanos,
+    losses: LossLog,
     claims: Claims,
     sender: InboxSender,
     views: watch::Sender<Arc<View>>,
@@ -186,6 +197,7 @@ impl Agent {
             }
         }
         self.want(now);
+        self.losses.note(now, self.core.lost());
         degraded.extend(self.source.degraded());
         degraded.extend(self.refused.iter().cloned());
         let comm = |pid| self.core.comm(Pid(pid)).map_or_else(|| "?".to_owned(), |c| c.to_text());
@@ -198,15 +210,26 @@ impl Agent {
             started: self.started,
             paused: self.core.paused(),
             pipelines,
-            profiles: self.core.profiles(),
+            profiles: self.profiles(),
             syscalls,
             sockets,
             lost: self.core.lost(),
+            losses: self.losses.clone(),
             own: self.own.read(now, self.source.probes_time()),
             attached: self.source.attached(),
             degraded,
         };
         self.views.send_replace(Arc::new(view));
+    }
+
+    /// The profiles; those that closed since the last look are handed over for their names, while their processes live.
+    fn profiles(&mut self) -> VecDeque<Arc<StackCounts>> {
+        let profiles = self.core.profiles();
+        for closed in profiles.iter().filter(|w| w.start >= self.named) {
+            self.renderer.resolve(Arc::clone(closed));
+        }
+        self.named = profiles.back().map_or(self.named, |newest| newest.end);
+        profiles
     }
 
     /// Tells the source what is wanted, if that has changed: attaching costs. What was refused is tried again at times,

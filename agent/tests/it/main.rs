@@ -1,6 +1,7 @@
 //! Integration tests.
 
 mod config;
+mod serve_agent;
 mod serve_kit;
 mod serve_limits;
 mod serve_listener;

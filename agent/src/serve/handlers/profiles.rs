@@ -1,16 +1,14 @@
 //! Profiles of a past span: windows of the view in, a flame graph or text out. Drawing is the renderer's work.
 
-use axum::Extension;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use crate::serve::app::App;
-use crate::serve::peer::Role;
 use crate::serve::problem::Refusal;
 use crate::serve::query::{Args, instant};
-use crate::serve::render::{ProfileFormat, RenderRequest, Visible};
+use crate::serve::render::{ProfileFormat, RenderError, RenderRequest};
 use crate::units::Pid;
 
 /// Arguments of a profile.
@@ -44,11 +42,7 @@ fn until_now() -> String {
 }
 
 /// `GET /v1/profiles/cpu?from=&to=&pid=&format=svg|folded|json`
-pub async fn cpu(
-    State(app): State<App>,
-    Extension(role): Extension<Role>,
-    Args(args): Args<ProfileArgs>,
-) -> Result<Response, Refusal> {
+pub async fn cpu(State(app): State<App>, Args(args): Args<ProfileArgs>) -> Result<Response, Refusal> {
     let now = app.now();
     let (from, to) = (instant(&args.from, now)?, instant(&args.to, now)?);
     if from >= to {
@@ -74,10 +68,19 @@ pub async fn cpu(
         Format::Folded => ProfileFormat::Folded,
         Format::Json => ProfileFormat::Json,
     };
-    let kernel_addresses = if role == Role::Root { Visible::Root } else { Visible::Others };
-    let request = RenderRequest { profiles, pid, format, from, to, kernel_addresses };
-    let rendered = app.renderer.render(request).await.map_err(|e| {
-        Refusal::unavailable("not-rendered", format!("the profile could not be drawn: {e}"), "try another format")
-    })?;
+    let request = RenderRequest { profiles, pid, format, from, to, lost: view.losses.between(from, to) };
+    let rendered = app.renderer.render(request).await.map_err(not_drawn)?;
     Ok(([(header::CONTENT_TYPE, rendered.content_type)], rendered.bytes).into_response())
+}
+
+fn not_drawn(error: RenderError) -> Refusal {
+    let detail = format!("the profile could not be drawn: {error}");
+    match error {
+        RenderError::Busy => Refusal::unavailable("busy", detail, "try again in a second"),
+        RenderError::Gone => Refusal::unavailable("renderer-gone", detail, "restart the agent"),
+        RenderError::Flame(_) | RenderError::Json(_) => {
+            let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+            Refusal::new(status, "not-drawn", detail, "try another format or span")
+        }
+    }
 }

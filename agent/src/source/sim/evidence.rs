@@ -1,7 +1,7 @@
 //! What the kernel would have seen of a simulated pipeline: its work in, wire rows out. Never more than it did.
 
 use agent_common::{
-    RESIDENCY_BUCKETS, SOCKET_KIND_TCP, SOCKET_NAME_BYTES, SYSCALL_BUCKETS, SocketRow, SocketStats, SyscallRow, TaskRow,
+    RESIDENCY_BUCKETS, SOCKET_KIND_TCP, SYSCALL_BUCKETS, SocketRow, SocketSeen, SocketStats, SyscallRow, TaskRow,
 };
 use nix::libc;
 
@@ -49,21 +49,19 @@ fn calls(pid: Pid, nr: libc::c_long, (calls, bytes): (u64, u64), each_ns: u64) -
 
 fn socket(pid: Pid, (reads, bytes): (u64, u64)) -> SocketRow {
     SocketRow {
-        cookie: u64::from(pid.0),
-        pid: pid.0,
-        fd: 7,
-        kind: SOCKET_KIND_TCP,
-        family: AF_INET,
-        local_port: 9_000,
-        remote_port: 40_000,
-        inode: u64::from(pid.0) + 100_000,
-        local: [0; SOCKET_NAME_BYTES],
-        remote: [0; SOCKET_NAME_BYTES],
-        receive_queue: 0,
-        receive_limit: 1 << 20,
-        send_queue: 0,
-        send_limit: 1 << 20,
-        overflows: 0,
+        seen: SocketSeen {
+            cookie: u64::from(pid.0),
+            pid: pid.0,
+            fd: 7,
+            kind: SOCKET_KIND_TCP,
+            family: AF_INET,
+            local_port: 9_000,
+            remote_port: 40_000,
+            inode: u64::from(pid.0) + 100_000,
+            receive_limit: 1 << 20,
+            send_limit: 1 << 20,
+            ..SocketSeen::ZERO
+        },
         stats: SocketStats {
             reads,
             read_bytes: bytes,
