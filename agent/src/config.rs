@@ -1,1 +1,282 @@
-//! Configuration.
+//! Configuration: a file of TOML in, settings that make sense out. What does not parse never gets further than here.
+//!
+//! One table names every key with its kind and range; it checks the file, and an error says file, key, value, what is
+//! allowed, and the nearest key where one was mistyped. Flags of the command line are laid over the result.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+/// Where the configuration is looked for when none is named.
+pub const DEFAULT_FILE: &str = "/etc/tidegate/tidegate.toml";
+/// Where the socket is when none is named.
+pub const DEFAULT_SOCKET: &str = "/run/tidegate/api.sock";
+
+/// The agent's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Path of the control socket.
+    pub socket: PathBuf,
+    /// Directory of the settings pages.
+    pub pages: PathBuf,
+    /// On-CPU sampling when nobody asks.
+    pub cpu: Switch,
+    /// CPU samples per second and CPU.
+    pub hertz: u64,
+    /// Latency slots of system calls.
+    pub latency_slots: u32,
+    /// Whether the agent tunes from its start; off, it starts paused.
+    pub tune: Switch,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// A file as it was read: TOML, nothing else is known yet.
+#[derive(Clone, Debug)]
+pub struct RawConfig {
+    file: PathBuf,
+    table: Table,
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error("read configuration {file}: {error} (name another with --config)")]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// It is no TOML.
+    #[error("configuration {file}: {error}")]
+    Syntax {
+        /// Which file.
+        file: PathBuf,
+        /// Where and why, over several lines.
+        error: String,
+    },
+    /// A key that does not exist.
+    #[error("configuration {file}: unknown key `{key}` = {value}{} (keys: {known})", nearest(.near.as_deref()))]
+    UnknownKey {
+        /// Which file.
+        file: PathBuf,
+        /// The key, with its section.
+        key: String,
+        /// Its value.
+        value: String,
+        /// The nearest key there is.
+        near: Option<String>,
+        /// All keys there are.
+        known: String,
+    },
+    /// A value of the wrong kind or out of range.
+    #[error("configuration {file}: `{key}` = {value}: want {allowed}")]
+    BadValue {
+        /// Which file.
+        file: PathBuf,
+        /// The key, with its section.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+fn nearest(key: Option<&str>) -> String {
+    key.map(|key| format!("; did you mean `{key}`?")).unwrap_or_default()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    AbsolutePath,
+    OnOff,
+    Whole(i64, i64),
+    PowerOfTwo(i64, i64),
+}
+
+const SOCKET: &str = "socket";
+const PAGES: &str = "pages";
+const CPU_ENABLED: &str = "cpu.enabled";
+const CPU_HZ: &str = "cpu.hz";
+const LATENCY_SLOTS: &str = "syscalls.latency_slots";
+const TUNE_ENABLED: &str = "tune.enabled";
+
+/// Every key there is.
+const KEYS: [(&str, Kind); 6] = [
+    (SOCKET, Kind::AbsolutePath),
+    (PAGES, Kind::AbsolutePath),
+    (CPU_ENABLED, Kind::OnOff),
+    // Above a kilohertz sampling disturbs what it measures.
+    (CPU_HZ, Kind::Whole(1, 999)),
+    (LATENCY_SLOTS, Kind::PowerOfTwo(1, 65_536)),
+    (TUNE_ENABLED, Kind::OnOff),
+];
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            socket: DEFAULT_SOCKET.into(),
+            pages: beside(Path::new(DEFAULT_SOCKET)),
+            cpu: Switch::On,
+            hertz: 97,
+            latency_slots: 65_536,
+            tune: Switch::On,
+        }
+    }
+}
+
+/// The directory of pages that goes with a socket.
+pub fn beside(socket: &Path) -> PathBuf {
+    socket.with_file_name("pages")
+}
+
+impl Config {
+    /// From the file named, or from the usual one if it is there, or the defaults.
+    pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+        let usual = Path::new(DEFAULT_FILE);
+        match (named, usual.exists()) {
+            (Some(file), _) => RawConfig::read(file).and_then(Self::try_from),
+            (None, true) => RawConfig::read(usual).and_then(Self::try_from),
+            (None, false) => Ok(Self::default()),
+        }
+    }
+
+    /// Moves socket and pages elsewhere.
+    pub fn move_socket(&mut self, socket: &Path) {
+        socket.clone_into(&mut self.socket);
+        self.pages = beside(socket);
+    }
+}
+
+impl RawConfig {
+    /// Reads a file.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(file).map_err(|error| ConfigError::Read { file: file.to_owned(), error })?;
+        Self::parse(file, &text)
+    }
+
+    /// Parses the text of a file.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file = file.to_owned();
+        match text.parse() {
+            Ok(table) => Ok(Self { file, table }),
+            Err(error) => Err(ConfigError::Syntax { file, error: toml::de::Error::to_string(&error) }),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        for (key, value) in leaves(&self.table) {
+            let Some((name, kind)) = KEYS.into_iter().find(|(name, _)| *name == key) else {
+                return Err(self.unknown(key, value));
+            };
+            if let Some(allowed) = kind.refuses(value) {
+                return Err(ConfigError::BadValue {
+                    file: self.file.clone(),
+                    key: name,
+                    value: value.to_string(),
+                    allowed,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, key: String, value: &Value) -> ConfigError {
+        let distance = |name: &str| strsim::damerau_levenshtein(name, &key);
+        // The right name in the wrong section is as near as a slip of the finger.
+        let same_leaf = |name: &str| name.rsplit('.').next() == key.rsplit('.').next();
+        let near = KEYS.into_iter().map(|(name, _)| name).min_by_key(|name| (distance(name), *name));
+        let near = KEYS
+            .into_iter()
+            .map(|(name, _)| name)
+            .find(|name| same_leaf(name))
+            .or(near.filter(|name| distance(name) <= 3))
+            .map(str::to_owned);
+        let known = KEYS.map(|(name, _)| name).join(", ");
+        ConfigError::UnknownKey { file: self.file.clone(), key, value: value.to_string(), near, known }
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        leaves(&self.table).into_iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    fn switch(&self, key: &str) -> Option<Switch> {
+        self.value(key)?.as_bool().map(|on| if on { Switch::On } else { Switch::Off })
+    }
+
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        self.value(key)?.as_str().map(PathBuf::from)
+    }
+
+    fn whole<T: TryFrom<i64>>(&self, key: &str) -> Option<T> {
+        self.value(key)?.as_integer().and_then(|n| T::try_from(n).ok())
+    }
+}
+
+impl TryFrom<RawConfig> for Config {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
+        raw.check()?;
+        let mut config = Self::default();
+        if let Some(socket) = raw.path(SOCKET) {
+            config.move_socket(&socket);
+        }
+        config.pages = raw.path(PAGES).unwrap_or(config.pages);
+        config.cpu = raw.switch(CPU_ENABLED).unwrap_or(config.cpu);
+        config.hertz = raw.whole(CPU_HZ).unwrap_or(config.hertz);
+        config.latency_slots = raw.whole(LATENCY_SLOTS).unwrap_or(config.latency_slots);
+        config.tune = raw.switch(TUNE_ENABLED).unwrap_or(config.tune);
+        Ok(config)
+    }
+}
+
+impl Kind {
+    /// What would be allowed, when `value` is not.
+    fn refuses(self, value: &Value) -> Option<String> {
+        let (fits, allowed) = match self {
+            Self::AbsolutePath => {
+                (value.as_str().is_some_and(|s| s.starts_with('/')), "an absolute path in quotes".to_owned())
+            }
+            Self::OnOff => (value.is_bool(), "true or false".to_owned()),
+            Self::Whole(min, max) => {
+                let fits = value.as_integer().is_some_and(|n| (min..=max).contains(&n));
+                (fits, format!("a whole number from {min} to {max}"))
+            }
+            Self::PowerOfTwo(min, max) => {
+                let fits = |n: i64| (min..=max).contains(&n) && n.unsigned_abs().is_power_of_two();
+                (value.as_integer().is_some_and(fits), format!("a power of two from {min} to {max}"))
+            }
+        };
+        (!fits).then_some(allowed)
+    }
+}
+
+/// Every value with the dotted name of its key. A table that should be a value, and a value that should be a table,
+/// come out as keys that do not exist or values of the wrong kind.
+fn leaves(table: &Table) -> Vec<(String, &Value)> {
+    let mut found = Vec::new();
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) if !inner.is_empty() && !KEYS.iter().any(|(name, _)| name == key) => {
+                found.extend(leaves(inner).into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)));
+            }
+            Value::Table(inner)
+                if inner.is_empty() && KEYS.iter().any(|(name, _)| name.starts_with(&format!("{key}."))) => {}
+            _ => found.push((key.clone(), value)),
+        }
+    }
+    found
+}

@@ -1,5 +1,117 @@
-//! The command line: arguments as typed, then one file a command.
+//! The command line: arguments as typed in, one file a command. Parses, dispatches, and turns errors into exit codes.
+
+pub mod agent;
+pub mod client;
+pub mod doctor;
+pub mod exit;
+pub mod flame;
+pub mod pipelines;
+pub mod record;
+pub mod replay;
+mod shell;
+pub mod simulate;
 pub mod sockets;
 pub mod syscalls;
 pub mod table;
+pub mod tune;
 pub mod watching;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done; `doctor`: everything is there
+  1  failed, the message says what, where and what to do
+  2  the arguments are wrong
+  3  no agent answers at the socket
+  4  the agent refused the request, the message says why
+  5  `doctor`: something works less well
+  6  `doctor`: something does not work at all
+
+Environment:
+  TIDEGATE_SOCKET  path of the control socket, wherever the agent is asked
+  TIDEGATE_LOG     what is logged on standard error, e.g. `debug` or `tidegate::serve=debug`";
+
+/// Shows where the time of this host goes, and keeps batch size and flush interval of local pipelines right
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Agent(agent::AgentArgs),
+    Record(record::RecordArgs),
+    Replay(replay::ReplayArgs),
+    Flame(flame::FlameArgs),
+    Syscalls(syscalls::SyscallsArgs),
+    Sockets(sockets::SocketsArgs),
+    Pipelines(pipelines::PipelinesArgs),
+    Doctor(doctor::DoctorArgs),
+    Tune(tune::TuneArgs),
+    Simulate(simulate::SimulateArgs),
+    #[command(hide = true)]
+    Completions(shell::CompletionsArgs),
+    #[command(hide = true)]
+    Man(shell::ManArgs),
+    /// Print the names of all metrics, one a line
+    #[command(hide = true)]
+    MetricsNames,
+}
+
+/// Parses the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    log_to_stderr(&command);
+    exit::code(run(&command))
+}
+
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Agent(args) => agent::run(args),
+        Command::Record(args) => record::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Flame(args) => flame::run(args),
+        Command::Syscalls(args) => syscalls::run(args),
+        Command::Sockets(args) => sockets::run(args),
+        Command::Pipelines(args) => pipelines::run(args),
+        Command::Doctor(args) => return doctor::run(args),
+        Command::Tune(args) => tune::run(args),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args),
+        Command::MetricsNames => shell::metrics_names(),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+/// The agent tells what it does; every other command speaks up only when something is wrong.
+fn log_to_stderr(command: &Command) {
+    let usual = if matches!(command, Command::Agent(_)) { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TIDEGATE_LOG")
+        .unwrap_or_else(|_unset_or_bad| tracing_subscriber::EnvFilter::new(usual));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_every_command_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_for_people_shows_an_example() {
+        for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("tidegate "), "no example in the help of {}", command.get_name());
+        }
+    }
+}

@@ -1,5 +1,10 @@
 //! Wiring: source, core and socket into a running agent.
 
 pub mod core;
+pub mod live;
+mod live_source;
+mod liveness;
 pub mod oneshot;
+mod own_cost;
 pub mod replay;
+pub mod simulate;

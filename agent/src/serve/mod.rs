@@ -1,6 +1,22 @@
 //! The control socket: what the agent shows, and the door for requests. Nothing here changes state upstream, except
 //! that requests are appended to the source as `Input` records.
 
+pub mod accept;
+pub mod app;
+pub mod body;
+pub mod check;
+pub mod claims;
+pub mod handlers;
+pub mod listener;
 pub mod listing;
+pub mod metrics;
+pub mod pages;
+pub mod peer;
+pub mod problem;
+pub mod query;
 pub mod render;
+pub mod reply;
+pub mod routes;
+pub mod validate;
 pub mod view;
+mod wire;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidegate_client::abi::{DecisionJson, Registration, SignalsJson};
 
 use crate::aggregate::lost::Lost;
@@ -63,7 +63,7 @@ pub struct PipelineView {
 }
 
 /// Where the control of a pipeline stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TuningState {
     /// Advice only.

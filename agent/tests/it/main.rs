@@ -1,1 +1,11 @@
 //! Integration tests.
+
+mod config;
+mod control;
+mod replay;
+mod serve_kit;
+mod serve_limits;
+mod serve_listener;
+mod serve_roles;
+mod serve_routes;
+mod simulate;

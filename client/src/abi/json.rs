@@ -24,6 +24,19 @@ pub struct Registration {
     pub lease: LeaseTerms,
 }
 
+impl Registration {
+    /// Advice only, no objective, no report page, the usual lease.
+    pub fn new(knobs: Knobs) -> Self {
+        Self {
+            knobs,
+            objective: Objective::default(),
+            mode: Mode::default(),
+            report: None,
+            lease: LeaseTerms::default(),
+        }
+    }
+}
+
 /// The two knobs of a batcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +45,16 @@ pub struct Knobs {
     pub batch_bytes: KnobRange,
     /// Flush interval (linger), microseconds.
     pub flush_interval_us: KnobRange,
+}
+
+impl Default for Knobs {
+    /// 4 to 512 KiB and 1 to 250 ms; 256 KiB and 250 ms without an agent.
+    fn default() -> Self {
+        Self {
+            batch_bytes: KnobRange { min: 4 << 10, max: 512 << 10, default: 256 << 10 },
+            flush_interval_us: KnobRange { min: 1_000, max: 250_000, default: 250_000 },
+        }
+    }
 }
 
 /// Bounds of one knob: `min <= default <= max`.

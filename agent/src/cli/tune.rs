@@ -1,0 +1,268 @@
+//! `tidegate tune`: why the settings are what they are, and the human's hand on them.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use hyper::Method;
+use tidegate_client::abi::{Applied, Boundary, DecisionJson, OverrideRequest, SignalsJson};
+
+use super::client::{AgentAt, ask, get};
+use super::pipelines::{interval, list, millis, pipeline_path, rounded};
+use super::table::{bytes, nanos};
+use super::watching::Output;
+use crate::serve::reply::{HealthJson, PipelineJson};
+use crate::source::clock::monotonic;
+use crate::units::Nanos;
+
+/// Say why settings are what they are; pin or free them, pause or resume all tuning
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Owners may ask why; pin, free, pause and resume are for root.
+
+Examples:
+  tidegate tune why ingest
+  sudo tidegate tune pin ingest --batch-bytes 262144 --flush-interval 20ms --for 10m
+  sudo tidegate tune free ingest
+  sudo tidegate tune pause")]
+pub struct TuneArgs {
+    #[command(flatten)]
+    at: AgentAt,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum What {
+    /// The newest decisions of a pipeline, each with its inputs and its reason
+    Why {
+        /// Its name
+        name: String,
+        /// How many
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 5)]
+        newest: usize,
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Where the control of all pipelines stands
+    Status {
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Hold settings of a pipeline: the agent keeps its hands off
+    Pin {
+        /// Its name
+        name: String,
+        /// Batch size, bytes
+        #[arg(long, value_name = "BYTES", required_unless_present = "flush_interval")]
+        batch_bytes: Option<u64>,
+        /// Flush interval, such as 20ms, 500us or 1s
+        #[arg(long, value_name = "TIME", value_parser = span)]
+        flush_interval: Option<Duration>,
+        /// Ends by itself after this time, such as 10m; without it, when freed
+        #[arg(long = "for", value_name = "TIME", value_parser = span)]
+        ttl: Option<Duration>,
+    },
+    /// Give a pinned pipeline back to the agent
+    Free {
+        /// Its name
+        name: String,
+    },
+    /// Stop all tuning: settings stay where they are
+    Pause,
+    /// Go on tuning
+    Resume,
+}
+
+/// Runs the command.
+pub fn run(args: &TuneArgs) -> anyhow::Result<()> {
+    let socket = &args.at.socket;
+    let done = |line: String| anyhow::Ok(writeln!(std::io::stdout(), "{line}")?);
+    match &args.what {
+        What::Why { name, newest, output } => {
+            let path = pipeline_path(name, &format!("/decisions?limit={newest}"));
+            let decisions: Vec<DecisionJson> = get(socket, &path)?;
+            why(name, &decisions, *output)
+        }
+        What::Status { output } => status(&args.at, *output),
+        What::Pin { name, batch_bytes, flush_interval, ttl } => {
+            let request = OverrideRequest {
+                batch_bytes: *batch_bytes,
+                flush_interval_us: flush_interval.map(|i| u64::try_from(i.as_micros()).unwrap_or(u64::MAX)),
+                ttl_s: ttl.map(|t| t.as_secs().max(1)),
+            };
+            ask(socket, Method::PUT, &pipeline_path(name, "/override"), Some(serde_json::to_vec(&request)?))?;
+            done(format!("{name} is pinned; `tidegate tune free {name}` gives it back"))
+        }
+        What::Free { name } => {
+            ask(socket, Method::DELETE, &pipeline_path(name, "/override"), None)?;
+            done(format!("{name} is the agent's again"))
+        }
+        What::Pause => {
+            ask(socket, Method::POST, "/v1/tuning/pause", None)?;
+            done("tuning is paused; settings stay where they are".to_owned())
+        }
+        What::Resume => {
+            ask(socket, Method::POST, "/v1/tuning/resume", None)?;
+            done("tuning goes on".to_owned())
+        }
+    }
+}
+
+fn status(at: &AgentAt, output: Output) -> anyhow::Result<()> {
+    let pipelines: Vec<PipelineJson> = get(&at.socket, "/v1/pipelines")?;
+    let mut out = std::io::stdout().lock();
+    if output == Output::Json {
+        serde_json::to_writer_pretty(&mut out, &pipelines)?;
+        return Ok(writeln!(out)?);
+    }
+    let health: HealthJson = get(&at.socket, "/v1/health")?;
+    writeln!(out, "tuning {}, {} pipelines", if health.paused { "paused" } else { "on" }, pipelines.len())?;
+    if !pipelines.is_empty() {
+        writeln!(out, "{}", list(&pipelines))?;
+    }
+    Ok(())
+}
+
+fn why(name: &str, decisions: &[DecisionJson], output: Output) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if output == Output::Json {
+        serde_json::to_writer_pretty(&mut out, decisions)?;
+        return Ok(writeln!(out)?);
+    }
+    if decisions.is_empty() {
+        writeln!(out, "no decision on {name} yet: too few signals so far, see `tidegate pipelines show {name}`")?;
+    }
+    let now = out.is_terminal().then(monotonic);
+    for decision in decisions {
+        writeln!(out, "{}", explain(decision, now))?;
+    }
+    Ok(())
+}
+
+/// One decision as text. With `now` its time is told from there, else as the seconds of the monotonic clock.
+fn explain(d: &DecisionJson, now: Option<Nanos>) -> String {
+    let when = match now {
+        Some(now) => format!("{} ago", nanos(now.since(Nanos(d.time_ns)).0)),
+        None => format!("at {:.3} s", Nanos(d.time_ns).as_secs_f64()),
+    };
+    let applied = match d.applied {
+        Applied::Applied => "applied",
+        Applied::Advised => "advice only",
+        Applied::Held => "held",
+    };
+    let change = |from: String, to: String| if from == to { to } else { format!("{from} → {to}") };
+    let batch = change(bytes(d.from_batch_bytes), bytes(d.batch_bytes));
+    let linger = change(interval(d.from_flush_interval_us), interval(d.flush_interval_us));
+    let bound = match d.bound_by {
+        None => "",
+        Some(Boundary::Min) => ", at the pipeline's smallest value",
+        Some(Boundary::Max) => ", at the pipeline's largest value",
+        Some(Boundary::Slew) => ", at the step limit",
+    };
+    let inputs: Vec<_> = inputs(&d.signals).into_iter().map(|(what, value)| format!("{what} {value}")).collect();
+    let mut text = format!(
+        "#{} {when}, {applied}, generation {}\n  batch {batch}, flush interval {linger}{bound}\n  {} [{}, policy {}]\n  from {}\n",
+        d.sequence,
+        d.generation,
+        d.explanation,
+        d.reason,
+        d.policy,
+        if inputs.is_empty() { "no signal".to_owned() } else { inputs.join(", ") },
+    );
+    for why in &d.signals.degraded {
+        text.extend(["  degraded: ", why, "\n"]);
+    }
+    text
+}
+
+/// Signals that are known, for the eye.
+pub(super) fn inputs(s: &SignalsJson) -> Vec<(&'static str, String)> {
+    let queue = s.queue_bytes.map(|queued| match s.queue_capacity {
+        Some(capacity) => format!("{} of {}", bytes(queued), bytes(capacity)),
+        None => bytes(queued),
+    });
+    [
+        ("rate", s.rate.map(|r| format!("{}/s", rounded(r)))),
+        ("newest rate", s.newest_rate.map(|r| format!("{}/s", rounded(r)))),
+        ("event", s.event_bytes.map(|b| format!("{} B", rounded(b)))),
+        ("queue", queue),
+        ("unread in sockets", s.receive_queue_bytes.map(bytes)),
+        ("residency", s.residency_ms.map(millis)),
+        ("flush", s.flush_ms.map(millis)),
+        ("flush size", s.flush_bytes.map(|b| format!("{} B", rounded(b)))),
+        ("flushes", s.flushes_per_s.map(|f| format!("{f:.1}/s"))),
+        ("p99", s.p99_ms.map(millis)),
+        ("CPU", s.cpu_us_per_event.map(|us| format!("{us:.2} µs/event"))),
+        ("system calls", s.syscalls_per_event.map(|n| format!("{n:.3}/event"))),
+        ("switches", s.switches_per_flush.map(|n| format!("{n:.1}/flush"))),
+    ]
+    .into_iter()
+    .filter_map(|(what, value)| Some((what, value?)))
+    .collect()
+}
+
+/// A span such as `20ms`, `500us`, `10m`.
+fn span(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: Option<u64> = number.parse().ok();
+    let micros: Option<u64> = match unit {
+        "us" | "µs" => Some(1),
+        "ms" => Some(1_000),
+        "s" => Some(1_000_000),
+        "m" => Some(60_000_000),
+        "h" => Some(3_600_000_000),
+        _ => None,
+    };
+    match number.zip(micros).and_then(|(n, unit)| n.checked_mul(unit)).filter(|us| *us > 0) {
+        Some(us) => Ok(Duration::from_micros(us)),
+        None => Err("want a whole number with a unit: us, ms, s, m or h, such as 20ms".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision() -> DecisionJson {
+        DecisionJson {
+            name: "ingest".to_owned(),
+            sequence: 12,
+            time_ns: 40_000_000_000,
+            generation: 7,
+            applied: Applied::Applied,
+            batch_bytes: 524_288,
+            flush_interval_us: 9_500,
+            from_batch_bytes: 262_144,
+            from_flush_interval_us: 9_500,
+            policy: "regime".to_owned(),
+            reason: "hot".to_owned(),
+            explanation: "55,000 events/s are above 50,000".to_owned(),
+            bound_by: Some(Boundary::Max),
+            signals: SignalsJson { rate: Some(55_000.4), queue_bytes: Some(1 << 20), ..SignalsJson::default() },
+        }
+    }
+
+    #[test]
+    fn a_decision_is_told_with_its_change_its_reason_and_its_inputs() {
+        let text = explain(&decision(), Some(Nanos::from_secs(43)));
+        assert_eq!(
+            text,
+            "#12 3.00 s ago, applied, generation 7\n  \
+             batch 256 KiB → 512 KiB, flush interval 9.50 ms, at the pipeline's largest value\n  \
+             55,000 events/s are above 50,000 [hot, policy regime]\n  \
+             from rate 55,000/s, queue 1.00 MiB\n"
+        );
+        assert!(explain(&decision(), None).starts_with("#12 at 40.000 s, "));
+    }
+
+    #[test]
+    fn spans_need_a_unit() {
+        assert_eq!(span("20ms"), Ok(Duration::from_millis(20)));
+        assert_eq!(span("500us"), Ok(Duration::from_micros(500)));
+        for bad in ["", "20", "ms", "0ms", "-1s", "1.5s", "99999999999999h"] {
+            assert!(span(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The live agent: source, core and socket joined into one loop on one thread. It decides nothing itself.
+//!
+//! Each turn pulls what is ready, feeds the core, and at a tick writes pages, prolongs leases, shows a new view and tells
+//! the source what is wanted next. An agent that ends takes its socket along and leaves the pages: nothing jumps.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::aggregate::stacks::StackCounts;
+use crate::config::{Config, Switch};
+use crate::event::{Input, RawBatch};
+use crate::run::core::{Core, CoreConfig, CpuSampling, TickOutcome};
+use crate::run::live_source::LiveSource;
+use crate::run::liveness::Liveness;
+use crate::run::own_cost::OwnCostMeter;
+use crate::serve::accept::{Limits, serve};
+use crate::serve::app::App;
+use crate::serve::check::Preflight;
+use crate::serve::claims::Claims;
+use crate::serve::listener::Bound;
+use crate::serve::listing::{socket_row, syscall_row};
+use crate::serve::pages::{Pages, Publisher};
+use crate::serve::render::Renderer;
+use crate::serve::routes::router;
+use crate::serve::view::View;
+use crate::source::clock::{boottime, monotonic};
+use crate::source::inbox::InboxSender;
+use crate::source::recording::{Host, Writer};
+use crate::source::{EventSource as _, Pulled, Wanted};
+use crate::units::{Nanos, Pid, Uid};
+
+/// Time after which a probe that was refused is tried again.
+const TRY_AGAIN: Nanos = Nanos::from_secs(10);
+
+/// What a run is told beyond the configuration.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Where everything that was seen is recorded.
+    pub record: Option<PathBuf>,
+    /// Runs the preflight.
+    pub preflight: Preflight,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Ticks.
+    pub ticks: u64,
+    /// Decisions taken.
+    pub decisions: u64,
+    /// Decisions that changed a page.
+    pub published: u64,
+}
+
+/// Runs the agent until `stop` says so. Must run on a current-thread runtime.
+pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output = ()>) -> anyhow::Result<Report> {
+    let bound = Bound::bind(&config.socket)?;
+    let (source, sender) = LiveSource::open(config);
+    let agent = Uid(rustix::process::geteuid().as_raw());
+    let pages = Pages::under(&config.pages);
+    let started = monotonic();
+    let (views, seen) = watch::channel(Arc::new(View { now: started, started, ..View::default() }));
+    let claims = Claims::default();
+    let renderer = Renderer::start().context("start the thread that draws profiles")?;
+    let host = Host::new(kernel_release(), started);
+    let recording = options.record.as_deref().map(|path| Writer::create(path, &host)).transpose()?;
+    let app = App {
+        views: seen,
+        inbox: sender.clone(),
+        pages: pages.clone(),
+        claims: claims.clone(),
+        renderer: renderer.clone(),
+        preflight: options.preflight,
+        clock: monotonic,
+        agent,
+    };
+    if config.tune == Switch::Off {
+        sender.send(Input::Pause).context("pause tuning")?;
+    }
+    let core = Core::new(CoreConfig { cpu: cpu_sampling(config.cpu), ..CoreConfig::default() }, started);
+    let mut agent = Agent {
+        core,
+        source,
+        publisher: Publisher::new(pages, agent),
+        liveness: Liveness::default(),
+        own: OwnCostMeter::default(),
+        claims,
+        sender,
+        views,
+        renderer,
+        resolved: None,
+        recording,
+        wanted: Wanted::default(),
+        refused: Vec::new(),
+        applied: started,
+        started,
+        report: Report::default(),
+    };
+    tracing::info!(socket = %bound.path().display(), pages = %config.pages.display(), "the agent is ready");
+    let local = tokio::task::LocalSet::new();
+    let router = router(&app);
+    local
+        .run_until(async {
+            tokio::select! {
+                () = serve(bound.listener(), router, Limits::default()) => Ok(()),
+                ended = agent.turn() => ended,
+                () = stop => Ok(()),
+            }
+        })
+        .await?;
+    agent.finish_recording().await?;
+    let report = agent.report;
+    tracing::info!(ticks = report.ticks, decisions = report.decisions, "the agent ends; the pages stay as they are");
+    Ok(report)
+}
+
+/// Until the system or the terminal asks the agent to end.
+pub async fn asked_to_stop() {
+    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = streams else {
+        tracing::warn!("signals cannot be caught: the agent can only be killed");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+fn cpu_sampling(switch: Switch) -> CpuSampling {
+    match switch {
+        Switch::On => CpuSampling::Always,
+        Switch::Off => CpuSampling::OnDemand,
+    }
+}
+
+struct Agent {
+    core: Core,
+    source: LiveSource,
+    publisher: Publisher,
+    liveness: Liveness,
+    own: OwnCostMeter,
+    claims: Claims,
+    sender: InboxSender,
+    views: watch::Sender<Arc<View>>,
+    renderer: Renderer,
+    /// The newest slice whose names were asked for.
+    resolved: Option<Arc<StackCounts>>,
+    recording: Option<Writer<File>>,
+    wanted: Wanted,
+    refused: Vec<String>,
+    applied: Nanos,
+    started: Nanos,
+    report: Report,
+}
+
+impl Agent {
+    async fn turn(&mut self) -> anyhow::Result<()> {
+        let mut batch = RawBatch::new();
+        self.want(monotonic());
+        loop {
+            batch.clear();
+            let until = monotonic() + Nanos::TICK;
+            if self.source.pull(until, &mut batch).await? == Pulled::End {
+                return Ok(());
+            }
+            if let Some(recording) = &mut self.recording {
+                recording.append(&batch)?;
+            }
+            let mut newest = None;
+            let report = &mut self.report;
+            self.core.feed(&batch, |outcome| newest = Some(count(report, outcome)));
+            if let Some(now) = newest {
+                self.tick(now);
+            }
+        }
+    }
+
+    /// What is due once a tick. Several ticks in one batch need it only once: pages and view show the newest state.
+    fn tick(&mut self, now: Nanos) {
+        let pipelines = self.core.pipelines();
+        let mut degraded = self.publisher.publish(&pipelines, boottime());
+        for (name, process) in self.liveness.ended(&pipelines, &self.claims) {
+            // A full inbox is emptied by the next pull, and the descriptor says the same at the next tick.
+            if self.sender.send(Input::Gone { name: name.clone() }).is_ok() {
+                self.claims.release(&name, process);
+                tracing::info!(%name, pid = process.pid.0, "the process of a pipeline has ended");
+            }
+        }
+        self.want(now);
+        degraded.extend(self.source.degraded());
+        degraded.extend(self.refused.iter().cloned());
+        let comm = |pid| self.core.comm(Pid(pid)).map_or_else(|| "?".to_owned(), |c| c.to_text());
+        let mut syscalls: Vec<_> = self.core.syscalls().map(|row| syscall_row(row, comm(row.pid))).collect();
+        syscalls
+            .sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| (a.pid, &a.syscall).cmp(&(b.pid, &b.syscall))));
+        let sockets = self.core.sockets().map(|row| socket_row(row, comm(row.seen.pid))).collect();
+        let profiles = self.core.profiles();
+        self.look_up_names(profiles.back());
+        let view = View {
+            now,
+            started: self.started,
+            paused: self.core.paused(),
+            pipelines,
+            profiles,
+            syscalls,
+            sockets,
+            lost: self.core.lost(),
+            own: self.own.read(now, self.source.probes_time()),
+            attached: self.source.attached(),
+            degraded,
+        };
+        self.views.send_replace(Arc::new(view));
+    }
+
+    /// Has the names of a slice looked up when it closes, while its processes most likely still live.
+    fn look_up_names(&mut self, newest: Option<&Arc<StackCounts>>) {
+        if let Some(newest) = newest
+            && !self.resolved.as_ref().is_some_and(|last| Arc::ptr_eq(last, newest))
+        {
+            self.renderer.resolve(newest.clone());
+            self.resolved = Some(newest.clone());
+        }
+    }
+
+    /// Ends a recording with the names of everything in it: what replays it may not be this host.
+    async fn finish_recording(&mut self) -> anyhow::Result<()> {
+        if let Some(recording) = self.recording.take() {
+            let names = self.renderer.names().await?;
+            recording.finish(monotonic(), &names)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the source what is wanted, if that has changed: attaching costs. What was refused is tried again at times,
+    /// because the cause may have gone.
+    fn want(&mut self, now: Nanos) {
+        let wanted = self.core.wanted(now);
+        let again = !self.refused.is_empty() && now.since(self.applied) >= TRY_AGAIN;
+        if wanted == self.wanted && !again {
+            return;
+        }
+        let refused = self.source.apply(&wanted);
+        if refused != self.refused {
+            for line in &refused {
+                tracing::warn!("{line}");
+            }
+        }
+        (self.wanted, self.refused, self.applied) = (wanted, refused, now);
+    }
+}
+
+fn count(report: &mut Report, outcome: TickOutcome) -> Nanos {
+    let TickOutcome { now, publish, decisions, gone: _ } = outcome;
+    report.ticks += 1;
+    report.published += publish.len() as u64;
+    report.decisions += decisions.len() as u64;
+    now
+}

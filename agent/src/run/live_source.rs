@@ -1,0 +1,91 @@
+//! The live source there is: the kernel's probes where they load, the bare host where they do not. The agent runs on
+//! either, and says what it cannot see.
+
+use crate::config::Config;
+use crate::event::RawBatch;
+#[cfg(feature = "ebpf")]
+use crate::kernel::LoadOptions;
+#[cfg(feature = "ebpf")]
+use crate::source::ebpf::EbpfSource;
+use crate::source::host::HostSource;
+use crate::source::inbox::{InboxSender, inbox};
+use crate::source::{EventSource, Pulled, SourceError, Wanted};
+use crate::units::Nanos;
+
+/// A source that follows this host.
+#[derive(Debug)]
+pub(super) enum LiveSource {
+    /// With probes.
+    #[cfg(feature = "ebpf")]
+    Ebpf(Box<EbpfSource>),
+    /// Without, and why.
+    Host(HostSource, String),
+}
+
+impl LiveSource {
+    /// With probes if they load. Never fails: an agent without probes still tunes from reports.
+    #[cfg(feature = "ebpf")]
+    pub(super) fn open(config: &Config) -> (Self, InboxSender) {
+        let options = LoadOptions { hertz: config.hertz, latency_slots: config.latency_slots };
+        let (sender, receiver) = inbox();
+        match EbpfSource::new(options, receiver) {
+            Ok(source) => (Self::Ebpf(Box::new(source)), sender),
+            // The inbox went down with the attempt; nobody holds its sender yet.
+            Err(error) => Self::without(error.to_string()),
+        }
+    }
+
+    /// Without probes: this binary was built so.
+    #[cfg(not(feature = "ebpf"))]
+    pub(super) fn open(_config: &Config) -> (Self, InboxSender) {
+        Self::without("probes: this binary was built without them (build with the feature `ebpf`)".to_owned())
+    }
+
+    fn without(why: String) -> (Self, InboxSender) {
+        tracing::warn!("{why}");
+        let (sender, receiver) = inbox();
+        (Self::Host(HostSource::new(receiver), why), sender)
+    }
+
+    /// Says what is wanted from now on; returns what cannot be had.
+    pub(super) fn apply(&mut self, wanted: &Wanted) -> Vec<String> {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.apply(wanted),
+            Self::Host(source, _) => source.apply(wanted),
+        }
+    }
+
+    /// Probes that are attached.
+    pub(super) fn attached(&self) -> Vec<&'static str> {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.attached(),
+            Self::Host(source, _) => source.attached(),
+        }
+    }
+
+    /// What cannot be seen whatever is wanted.
+    pub(super) fn degraded(&self) -> Vec<String> {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(_) => Vec::new(),
+            Self::Host(_, why) => vec![why.clone()],
+        }
+    }
+
+    /// Run time of the probes, where the kernel keeps it.
+    pub(super) fn probes_time(&self) -> Option<Nanos> {
+        None
+    }
+}
+
+impl EventSource for LiveSource {
+    async fn pull(&mut self, until: Nanos, batch: &mut RawBatch) -> Result<Pulled, SourceError> {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.pull(until, batch).await,
+            Self::Host(source, _) => source.pull(until, batch).await,
+        }
+    }
+}

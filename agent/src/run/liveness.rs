@@ -1,0 +1,63 @@
+//! The life of pipelines: registered processes in, the names whose process has ended out. Never trusts a bare number.
+//!
+//! A process is held by a descriptor, which a later process of the same number does not inherit. Where there are no such
+//! descriptors (before Linux 5.3, or too many open files) number and start time tell as much, more slowly.
+
+use std::collections::HashMap;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid as RawPid, PidfdFlags, pidfd_open};
+
+use crate::serve::claims::Claims;
+use crate::serve::peer::PeerProcess;
+use crate::serve::view::PipelineView;
+use crate::units::PipelineName;
+
+/// Watches over the processes of all pipelines.
+#[derive(Debug, Default)]
+pub(super) struct Liveness {
+    held: HashMap<PipelineName, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    process: PeerProcess,
+    descriptor: Option<OwnedFd>,
+}
+
+impl Liveness {
+    /// The pipelines whose process has ended since it registered, each with that process.
+    pub(super) fn ended(&mut self, pipelines: &[PipelineView], claims: &Claims) -> Vec<(PipelineName, PeerProcess)> {
+        self.held.retain(|name, _| pipelines.iter().any(|p| p.name == *name));
+        for pipeline in pipelines {
+            // Only a process that came in by the socket can be watched: a replay's are long gone.
+            let Some(claim) = claims.of(&pipeline.name).filter(|c| c.process.pid == pipeline.pid) else { continue };
+            let known = self.held.get(&pipeline.name).is_some_and(|held| held.process == claim.process);
+            if !known {
+                self.held.insert(pipeline.name.clone(), Held::take(claim.process));
+            }
+        }
+        self.held.iter().filter(|(_, held)| held.has_ended()).map(|(name, held)| (name.clone(), held.process)).collect()
+    }
+}
+
+impl Held {
+    fn take(process: PeerProcess) -> Self {
+        let raw = i32::try_from(process.pid.0).ok().and_then(RawPid::from_raw);
+        let descriptor = raw.and_then(|raw| pidfd_open(raw, PidfdFlags::empty()).ok());
+        // Between the registration and now the number may have passed on: then the descriptor holds a stranger.
+        let descriptor = descriptor.filter(|_| PeerProcess::running(process.pid) == Some(process));
+        Self { process, descriptor }
+    }
+
+    fn has_ended(&self) -> bool {
+        match &self.descriptor {
+            Some(descriptor) => {
+                let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+                poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
+            }
+            None => PeerProcess::running(self.process.pid) != Some(self.process),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What the agent itself costs: its own entries in `/proc` in, CPU time and memory out. Asked once a second at most.
+
+use procfs::process::Process;
+
+use crate::serve::view::OwnCost;
+use crate::units::Nanos;
+
+/// Time between two looks: they cost some ten microseconds each.
+const EVERY: Nanos = Nanos::SECOND;
+
+/// Remembers the newest look.
+#[derive(Debug, Default)]
+pub(super) struct OwnCostMeter {
+    looked: Option<Nanos>,
+    newest: OwnCost,
+}
+
+impl OwnCostMeter {
+    /// The cost so far; `probes` is the run time of the probes where the kernel tells it.
+    pub(super) fn read(&mut self, now: Nanos, probes: Option<Nanos>) -> OwnCost {
+        if self.looked.is_none_or(|then| now.since(then) >= EVERY) {
+            self.looked = Some(now);
+            match look() {
+                Ok(cost) => self.newest = cost,
+                Err(error) => tracing::debug!(%error, "own cost could not be read"),
+            }
+        }
+        self.newest.probes_ns = probes.map(|p| p.0);
+        self.newest
+    }
+}
+
+fn look() -> procfs::ProcResult<OwnCost> {
+    let stat = Process::myself()?.stat()?;
+    let tick_ns = Nanos::SECOND.0 / procfs::ticks_per_second().max(1);
+    Ok(OwnCost {
+        user_cpu_ns: stat.utime.saturating_mul(tick_ns),
+        system_cpu_ns: stat.stime.saturating_mul(tick_ns),
+        resident_bytes: stat.rss.saturating_mul(procfs::page_size()),
+        probes_ns: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_memory_is_seen() {
+        let cost = OwnCostMeter::default().read(Nanos(0), Some(Nanos(5)));
+        assert!(cost.resident_bytes > 1 << 20, "{cost:?}");
+        assert_eq!(cost.probes_ns, Some(5));
+    }
+}

@@ -1,0 +1,60 @@
+//! A human takes the knobs, or gives them back; tuning as a whole is paused or goes on. Root only.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use tidegate_client::abi::OverrideRequest;
+
+use crate::event::Input;
+use crate::serve::app::{App, pipeline};
+use crate::serve::body::JsonBody;
+use crate::serve::peer::Peer;
+use crate::serve::problem::Refusal;
+use crate::serve::reply::PipelineJson;
+use crate::serve::validate;
+use crate::serve::view::View;
+use crate::units::{Nanos, PipelineName};
+
+/// `PUT /v1/pipelines/{name}/override`
+pub async fn pin(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Extension(name): Extension<PipelineName>,
+    JsonBody(request): JsonBody<OverrideRequest>,
+) -> Result<Json<PipelineJson>, Refusal> {
+    let knobs = pipeline(&app.view(), &name)?.registration.knobs;
+    validate::pin(&request, &knobs)?;
+    let view = settle(&app, Input::Override { name: name.clone(), uid: peer.uid, request }).await?;
+    Ok(Json(pipeline(&view, &name)?.into()))
+}
+
+/// `DELETE /v1/pipelines/{name}/override`
+pub async fn free(
+    State(app): State<App>,
+    Extension(name): Extension<PipelineName>,
+) -> Result<Json<PipelineJson>, Refusal> {
+    pipeline(&app.view(), &name)?;
+    let view = settle(&app, Input::Free { name: name.clone() }).await?;
+    Ok(Json(pipeline(&view, &name)?.into()))
+}
+
+/// `POST /v1/tuning/pause`: settings stay where they are.
+pub async fn pause(State(app): State<App>) -> Result<StatusCode, Refusal> {
+    app.send(Input::Pause)?;
+    app.taken_up(|view| view.paused).await.map(|_view| StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/tuning/resume`
+pub async fn resume(State(app): State<App>) -> Result<StatusCode, Refusal> {
+    app.send(Input::Resume)?;
+    app.taken_up(|view| !view.paused).await.map(|_view| StatusCode::NO_CONTENT)
+}
+
+/// Hands the request over and waits for a view that knows of it: the second tick from now at the latest.
+async fn settle(app: &App, input: Input) -> Result<Arc<View>, Refusal> {
+    let known = app.now() + Nanos(2 * Nanos::TICK.0);
+    app.send(input)?;
+    app.taken_up(move |view| view.now >= known).await
+}

@@ -1,0 +1,143 @@
+//! The batcher between threads: nothing is lost, senders wait for room, shorter settings take hold at once.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::thread;
+
+use tidegate_client::abi::{Knobs, LeaseTerms, Registration, ReportWord};
+use tidegate_client::batcher::Closed;
+use tidegate_client::rule::{Cause, L0};
+use tidegate_client::{Batcher, Bytes, Nanos, Options, ReportPage, Settings, Source, Tuner, clock};
+
+const FOREVER: Nanos = Nanos(u64::MAX / 4);
+
+fn own(batch: Bytes, interval: Nanos) -> Options {
+    Options { source: Source::Own(Settings { batch, interval }), ..Options::default() }
+}
+
+#[test]
+fn every_event_comes_out_once_and_in_order_of_its_sender() {
+    const SENDERS: usize = 3;
+    const EVENTS: u64 = 20_000;
+    let small = L0 { batch_max: Bytes(700) };
+    let batcher = Batcher::new(Options {
+        rule: Box::new(small),
+        capacity: Bytes(2_000),
+        ..own(Bytes(500), Nanos::from_millis(1))
+    });
+    let mut next = [0; SENDERS];
+    thread::scope(|scope| {
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                let batcher = batcher.clone();
+                scope.spawn(move || {
+                    for n in 0..EVENTS {
+                        batcher.push((sender, n), Bytes(1 + n % 40)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            for sender in senders {
+                sender.join().unwrap();
+            }
+            batcher.close();
+        });
+        while let Some(batch) = batcher.next_batch() {
+            assert!(batch.bytes() <= small.batch_max);
+            for (sender, n) in batch.items() {
+                let expected: &mut u64 = &mut next[*sender];
+                assert_eq!(*n, *expected, "sender {sender}");
+                *expected += 1;
+            }
+            batch.acknowledge();
+        }
+    });
+    assert_eq!(next, [EVENTS; SENDERS]);
+}
+
+#[test]
+fn a_closed_batcher_gives_back_what_it_does_not_take_and_flushes_what_it_has() {
+    let batcher = Batcher::new(own(Bytes(1_000), FOREVER));
+    batcher.push("kept", Bytes(4)).unwrap();
+    batcher.close();
+    assert_eq!(batcher.push("late", Bytes(4)), Err(Closed("late")));
+    let mut more = VecDeque::from([("a", Bytes(1)), ("b", Bytes(1))]);
+    assert_eq!(batcher.push_all(&mut more), Err(Closed(())));
+    assert_eq!(more, [("a", Bytes(1)), ("b", Bytes(1))]);
+    let batch = batcher.next_batch().unwrap();
+    assert_eq!(batch.items(), ["kept"]);
+    batch.acknowledge();
+    assert!(batcher.next_batch().is_none());
+}
+
+#[test]
+fn an_event_larger_than_queue_and_batch_still_passes_alone() {
+    let options = Options { capacity: Bytes(100), ..own(Bytes(10), FOREVER) };
+    let batcher = Batcher::new(Options { rule: Box::new(L0 { batch_max: Bytes(50) }), ..options });
+    batcher.push('x', Bytes(5_000)).unwrap();
+    let batch = batcher.next_batch().unwrap();
+    assert_eq!((batch.events(), batch.cause()), (1, Cause::Panic));
+    batch.acknowledge();
+}
+
+#[test]
+fn what_gathers_behind_a_flush_in_flight_is_drained_as_one_backlog() {
+    let batcher = Batcher::new(own(Bytes(100), FOREVER));
+    let push = |n: u64| (0..n).for_each(|i| batcher.push(i, Bytes(10)).unwrap());
+    push(10);
+    let first = batcher.next_batch().unwrap();
+    assert_eq!((first.events(), first.cause()), (10, Cause::Size));
+    push(35);
+    first.acknowledge();
+    let second = batcher.next_batch().unwrap();
+    assert_eq!((second.events(), second.cause()), (35, Cause::Backlog));
+    second.acknowledge();
+}
+
+#[test]
+fn a_report_balances_events_in_with_events_out_lost_and_queued() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = ReportPage::create(dir.path(), "x").unwrap();
+    let path = report.path().to_owned();
+    let word = |w: ReportWord| {
+        let at = 16 + 8 * w as usize;
+        u64::from_ne_bytes(fs::read(&path).unwrap()[at..at + 8].try_into().unwrap())
+    };
+    let batcher = Batcher::new(Options { report: Some(report), ..own(Bytes(20), FOREVER) });
+    for i in 0..2 {
+        batcher.push(i, Bytes(10)).unwrap();
+    }
+    batcher.next_batch().unwrap().acknowledge();
+    for i in 0..3 {
+        batcher.push(i, Bytes(10)).unwrap();
+    }
+    let dropped = batcher.next_batch().unwrap();
+    dropped.note_failure();
+    drop(dropped);
+    batcher.push(9, Bytes(10)).unwrap();
+    assert_eq!((word(ReportWord::EventsIn), word(ReportWord::BytesIn)), (6, 60));
+    assert_eq!((word(ReportWord::EventsOut), word(ReportWord::EventsLost), word(ReportWord::QueueEvents)), (2, 3, 1));
+    assert_eq!((word(ReportWord::Flushes), word(ReportWord::FlushErrors), word(ReportWord::QueueBytes)), (1, 2, 10));
+    assert_eq!((word(ReportWord::BatchBytes), word(ReportWord::QueueCapacity)), (20, 64 << 20));
+}
+
+#[test]
+fn without_an_agent_a_tuned_batcher_runs_on_its_own_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let registration = Registration { lease: LeaseTerms::default(), ..Registration::new(Knobs::default()) };
+    let tuner = Tuner::register_at(dir.path().join("no.sock"), "x", registration).unwrap();
+    let batcher = Batcher::new(Options::tuned(tuner));
+    let began = clock::monotonic();
+    for i in 0..256 {
+        batcher.push(i, Bytes::from_kib(1)).unwrap();
+    }
+    let batch = batcher.next_batch().unwrap();
+    assert_eq!((batch.events(), batch.cause()), (256, Cause::Size));
+    batch.acknowledge();
+    batcher.push(0, Bytes(1)).unwrap();
+    let batch = batcher.next_batch().unwrap();
+    assert_eq!(batch.cause(), Cause::Age);
+    assert!(clock::monotonic() - began >= Nanos::from_millis(250));
+    batch.acknowledge();
+}
