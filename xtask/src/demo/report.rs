@@ -31,8 +31,8 @@ impl Report {
         Ok(Self(serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))?))
     }
 
-    /// A latency of a pipeline over the whole run, ms.
-    pub(crate) fn latency(&self, pipeline: &str, weighting: Weighting, statistic: Statistic) -> Option<f64> {
+    /// A latency of the pipeline of a policy over the whole run, ms.
+    pub(crate) fn latency(&self, policy: &str, weighting: Weighting, statistic: Statistic) -> Option<f64> {
         let weighting = match weighting {
             Weighting::Time => "by_time",
             Weighting::Event => "by_event",
@@ -42,8 +42,24 @@ impl Report {
             Statistic::P999 => "p999_ms",
             Statistic::Mean => "mean_ms",
         };
-        let arms = self.0.get("arms")?.as_array()?;
-        let arm = arms.iter().find(|arm| arm.get("name").and_then(Value::as_str) == Some(pipeline))?;
-        arm.get("total")?.get(weighting)?.get(statistic)?.as_f64()
+        let pipelines = self.0.get("pipelines")?.as_array()?;
+        let report = pipelines.iter().find(|report| report.get("policy").and_then(Value::as_str) == Some(policy))?;
+        report.get(weighting)?.get(statistic)?.as_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_is_found_by_policy_and_weighting_and_a_missing_one_is_absent() {
+        let row = |p99: f64| serde_json::json!({"p99_ms": p99, "mean_ms": 1.0});
+        let fixed = serde_json::json!({"policy": "fixed", "by_event": row(700.0), "by_time": row(750.0)});
+        let report = Report(serde_json::json!({"pipelines": [fixed]}));
+        assert_eq!(report.latency("fixed", Weighting::Time, Statistic::P99), Some(750.0));
+        assert_eq!(report.latency("fixed", Weighting::Event, Statistic::P99), Some(700.0));
+        assert_eq!(report.latency("fixed", Weighting::Event, Statistic::P999), None);
+        assert_eq!(report.latency("tuned", Weighting::Event, Statistic::P99), None);
     }
 }

@@ -87,6 +87,13 @@ impl Room {
         File::create(self.agent_log()).with_context(|| format!("create {}", self.agent_log().display()))
     }
 
+    /// A configuration that says nothing.
+    pub(crate) fn create_empty_config(&self) -> Result<PathBuf> {
+        let file = self.folder.path().join("agent.toml");
+        File::create(&file).with_context(|| format!("create {}", file.display()))?;
+        Ok(file)
+    }
+
     /// Lets the folder stay.
     pub(crate) fn keep(self) -> PathBuf {
         self.folder.keep()

@@ -20,8 +20,8 @@ use crate::leash::{self, Leash, poll};
 use crate::shell::Workspace;
 use crate::ui;
 
-/// Phases of load that the laboratory drives.
-const PHASES: u32 = 6;
+/// Rates of the phases, records a second: all three regimes and the steps between them.
+const RATES: [u32; 6] = [300, 5_000, 55_000, 300, 20_000, 55_000];
 /// How long the agent may take to open its socket: it loads its probes first.
 const AGENT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,7 +42,7 @@ pub(super) fn run(workspace: &Workspace, built: &Built, seconds: u32, afterwards
         tidegate: built.tidegate.clone(),
         file: results.join("flame.svg"),
         // In the last phase, so that all of them are in the picture.
-        after: Duration::from_secs(u64::from(PHASES * seconds)) * 9 / 10,
+        after: Duration::from_secs(u64::from(seconds)) * RATES.len().try_into().unwrap_or(1) * 9 / 10,
     };
     let watcher = Watcher::start(room.socket(), flame)?;
     let lab = start_lab(built, &room, user, seconds)?;
@@ -88,6 +88,8 @@ fn start_agent(built: &Built, room: &Room) -> Result<Leash> {
     let log = room.create_agent_log()?;
     let mut command = Command::new(&built.tidegate);
     command.arg("agent").arg("--socket").arg(room.socket()).current_dir(room.path());
+    // Nothing that this machine's own configuration says.
+    command.arg("--config").arg(room.create_empty_config()?);
     command.stdin(Stdio::null()).stdout(log.try_clone().context("share the log")?).stderr(log);
     let agent = Leash::start(&mut command)?;
     let ready = poll(AGENT_PATIENCE, || {
@@ -114,7 +116,8 @@ fn start_lab(built: &Built, room: &Room, user: User, seconds: u32) -> Result<Lea
     let mut command = Command::new(PathBuf::from(format!("/proc/self/fd/{}", binary.as_raw_fd())));
     command.arg0("tidegate-lab").arg("compare").arg("--dir").arg(room.of_lab());
     command.arg("--socket").arg(room.socket()).arg("--json").arg(room.of_lab().join("report.json"));
-    command.args(["--seconds-per-phase", &seconds.to_string()]);
+    let phases: Vec<String> = RATES.iter().map(|rate| format!("{rate}x{seconds}s")).collect();
+    command.args(["--phases", &phases.join(",")]);
     command.uid(user.uid).gid(user.gid).current_dir(room.of_lab()).stdin(Stdio::null());
     command.env("HOME", room.of_lab()).env("TMPDIR", room.of_lab());
     Leash::start(&mut command)

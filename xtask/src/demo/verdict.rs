@@ -67,7 +67,7 @@ pub(super) fn print(report: &Report, witness: &Witness) {
     let mut rows = Vec::new();
     for (weighting, by) in [(Weighting::Time, "by seconds"), (Weighting::Event, "by events")] {
         for promise in &PROMISES {
-            let of = |pipeline| report.latency(pipeline, weighting, promise.statistic);
+            let of = |policy| report.latency(policy, weighting, promise.statistic);
             let (Some(fixed), Some(tuned)) = (of("fixed"), of("tuned")) else {
                 rows.push(vec![
                     "MISS".to_owned(),

@@ -120,7 +120,39 @@ fn report(rows: &[Row], took: Duration) -> ExitCode {
             ui::line(format_args!("skipped: {}: {cause}", row.name));
         }
     }
-    ui::line(format_args!("{} passed, {} failed, {} skipped", all.passed, all.failed, all.skipped));
-    let green = all.failed == 0 && rows.iter().all(|row| !matches!(row.finding.verdict, Verdict::Failed(_)));
-    if green { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let (failed, skipped) = (all.failed + broken_steps(rows), all.skipped);
+    ui::line(format_args!("{} passed, {failed} failed, {skipped} skipped", all.passed));
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Steps that failed without a failed test: a lint, a build, a test binary that died. Each counts as one failure, so
+/// that the last line never says that none failed when one did.
+fn broken_steps(rows: &[Row]) -> u64 {
+    let mut broken = 0;
+    for row in rows {
+        if matches!(row.finding.verdict, Verdict::Failed(_)) && row.finding.counts.failed == 0 {
+            ui::line(format_args!("failed: {}", row.name));
+            broken += 1;
+        }
+    }
+    broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_step_is_a_failure_even_when_every_test_passed() {
+        let row = |verdict, counts| Row { name: "step", took: Duration::ZERO, finding: Finding { verdict, counts } };
+        let passed = Counts { passed: 3, ..Counts::default() };
+        let failed = Counts { passed: 3, failed: 1, ..Counts::default() };
+        let rows = [
+            row(Verdict::Passed, passed),
+            row(Verdict::Failed("a lint".to_owned()), Counts::default()),
+            row(Verdict::Failed("1 tests failed".to_owned()), failed),
+            row(Verdict::Skipped("no clippy".to_owned()), Counts::default()),
+        ];
+        assert_eq!(broken_steps(&rows), 1, "the failed test is counted already");
+    }
 }

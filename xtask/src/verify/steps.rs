@@ -135,6 +135,9 @@ fn tests(what: &str, command: &mut Command) -> Result<Finding> {
     let verdict = match followed.outcome {
         Outcome::Success => Verdict::Passed,
         Outcome::Failure if libtest::does_not_build(&followed.log) => Verdict::Failed(DOES_NOT_BUILD.to_owned()),
+        Outcome::Failure if counts.failed == 0 => {
+            Verdict::Failed("a test binary died before it could count".to_owned())
+        }
         Outcome::Failure => Verdict::Failed(format!("{} tests failed", counts.failed)),
     };
     Ok(Finding { verdict, counts })
