@@ -9,7 +9,7 @@ use super::watching::WatchArgs;
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
 use crate::event::Body;
-use crate::run::oneshot::{Watching, watch};
+use crate::run::oneshot::{Extra, Watching, watch};
 use crate::serve::render::{ProfileFormat, draw};
 use crate::source::Wanted;
 use crate::source::recording::{Host, Writer};
@@ -76,6 +76,7 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
         length: args.watch.length(),
         hertz: args.hz,
         latency_slots: 1,
+        extra: Extra::Nothing,
     };
     let mut resolver = Resolver::new();
     let mut all = StackCounts::starting(Nanos(0));
