@@ -131,6 +131,11 @@ impl EbpfSource {
         Ok(self.probes.attach(Family::Floor)?)
     }
 
+    /// Run time of the probes so far; known only where `kernel.bpf_stats_enabled` is set, because keeping it costs.
+    pub fn run_time(&self) -> Option<Nanos> {
+        self.probes.run_time()
+    }
+
     /// Names of the families that are attached.
     pub fn attached(&self) -> Vec<&'static str> {
         [Family::Cpu, Family::Syscalls, Family::Sockets]
@@ -250,7 +255,7 @@ impl EbpfSource {
             open.entry(socket.cookie)
                 .and_modify(|s| {
                     if socket.fd < s.fd {
-                        *s = socket
+                        *s = socket;
                     }
                 })
                 .or_insert(socket);
