@@ -4,9 +4,7 @@
 use crate::config::Config;
 use crate::event::RawBatch;
 #[cfg(feature = "ebpf")]
-use crate::kernel::LoadOptions;
-#[cfg(feature = "ebpf")]
-use crate::source::ebpf::EbpfSource;
+use crate::source::ebpf::{EbpfSource, LoadOptions};
 use crate::source::host::HostSource;
 use crate::source::inbox::{InboxSender, inbox};
 use crate::source::{EventSource, Pulled, SourceError, Wanted};

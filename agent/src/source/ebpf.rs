@@ -17,7 +17,8 @@ use super::in_flight::in_flight;
 use super::inbox::Inbox;
 use super::{EventSource, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
-use crate::kernel::{Family, LoadError, LoadOptions, Probes};
+pub use crate::kernel::LoadOptions;
+use crate::kernel::{Family, LoadError, Probes};
 use crate::units::{Nanos, Pid};
 
 const WATCH_CPU: u32 = 1;
