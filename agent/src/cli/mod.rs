@@ -7,6 +7,7 @@ pub mod exit;
 pub mod flame;
 pub mod pipelines;
 pub mod record;
+pub mod replay;
 mod shell;
 pub mod simulate;
 pub mod sockets;
@@ -44,6 +45,7 @@ pub struct Cli {
 enum Command {
     Agent(agent::AgentArgs),
     Record(record::RecordArgs),
+    Replay(replay::ReplayArgs),
     Flame(flame::FlameArgs),
     Syscalls(syscalls::SyscallsArgs),
     Sockets(sockets::SocketsArgs),
@@ -71,6 +73,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Agent(args) => agent::run(args),
         Command::Record(args) => record::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Flame(args) => flame::run(args),
         Command::Syscalls(args) => syscalls::run(args),
         Command::Sockets(args) => sockets::run(args),

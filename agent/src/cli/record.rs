@@ -1,11 +1,164 @@
 //! `tidegate record`: a profile without a daemon.
 
-/// Record a profile of this host or of a process, without a daemon
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::watching::WatchArgs;
+use crate::aggregate::lost::Lost;
+use crate::aggregate::stacks::StackCounts;
+use crate::event::Body;
+use crate::run::oneshot::{Extra, Watching, watch};
+use crate::serve::render::{ProfileFormat, draw};
+use crate::source::Wanted;
+use crate::source::recording::{Host, Writer};
+use crate::symbolize::Resolver;
+use crate::units::Nanos;
+
+/// Record where CPU time goes, of this host or of a process, without a daemon
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tidegate record")]
-pub struct RecordArgs {}
+#[command(after_help = "Examples:
+  tidegate record --pid 4242 --seconds 10 -o app.svg
+  tidegate record --format folded -o - | head
+  tidegate record --format events -o host.events     # replay it anywhere: tidegate replay host.events
+
+Standard error carries the ledger: samples, losses by reason, share of frames without a name.")]
+pub struct RecordArgs {
+    #[command(flatten)]
+    watch: WatchArgs,
+    /// Samples per second and CPU; a prime keeps out of step with periodic work
+    #[arg(long, value_name = "HZ", default_value_t = 97, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    hz: u64,
+    /// What to write
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Where to write; `-` is standard output [default: profile.svg, .folded, .json or .events]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A flame graph
+    #[default]
+    Svg,
+    /// Folded stacks: a line a stack, outermost frame first
+    Folded,
+    /// Stacks as JSON
+    Json,
+    /// Everything as it came from the kernel, with the names at the end
+    Events,
+}
+
+impl Format {
+    fn default_file(self) -> &'static str {
+        match self {
+            Self::Svg => "profile.svg",
+            Self::Folded => "profile.folded",
+            Self::Json => "profile.json",
+            Self::Events => "profile.events",
+        }
+    }
+}
 
 /// Runs the command.
-pub fn run(_args: &RecordArgs) -> anyhow::Result<()> {
-    anyhow::bail!("`tidegate record` is not in this build")
+pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
+    args.watch.check()?;
+    let path = args.output.clone().unwrap_or_else(|| args.format.default_file().into());
+    let mut recording = match args.format {
+        Format::Events => Some(Writer::create(&path, &Host::new(kernel_release(), crate::source::clock::monotonic()))?),
+        Format::Svg | Format::Folded | Format::Json => None,
+    };
+    let watching = Watching {
+        wanted: Wanted { cpu: Some(args.watch.scope()), ..Wanted::default() },
+        length: args.watch.length(),
+        hertz: args.hz,
+        latency_slots: 1,
+        extra: Extra::Nothing,
+    };
+    let mut resolver = Resolver::new();
+    let mut all = StackCounts::starting(Nanos(0));
+    let mut slice = StackCounts::starting(Nanos(0));
+    let mut lost = Lost::default();
+    let keep = |batch: &_| Ok(recording.as_mut().map_or(Ok(()), |r| r.append(batch))?);
+    let span = watch(&watching, keep, |event| match &event.body {
+        Body::CpuSample(sample) => slice.observe(event.time, sample.clone()),
+        Body::Loss(reason, count) => lost.set(*reason, *count),
+        // Names are looked up while their process lives, and so at every tick.
+        Body::Tick => {
+            resolver.resolve(&slice);
+            all.merge(&slice);
+            slice.counts.clear();
+        }
+        _ => {}
+    })?;
+    (all.start, all.end) = (span.start, span.end);
+    ledger(&all, &resolver, &lost);
+    anyhow::ensure!(
+        all.total() > 0,
+        "no sample was taken: {} (longer --seconds or another --pid may help)",
+        if args.watch.pids.is_empty() { "the host was idle" } else { "the process did not run on a CPU in that time" }
+    );
+    let pid = match args.watch.pids.as_slice() {
+        [pid] => Some(crate::units::Pid(*pid)),
+        _ => None,
+    };
+    match (args.format, recording) {
+        (Format::Events, Some(recording)) => {
+            let names = serde_json::to_vec(resolver.names())?;
+            recording.finish(span.end, &names)?;
+            say_where(&path);
+            Ok(())
+        }
+        (Format::Folded, _) => {
+            write_out(&path, &draw(&all, resolver.names(), pid, ProfileFormat::Folded, &lost)?.bytes)
+        }
+        (Format::Json, _) => write_out(&path, &draw(&all, resolver.names(), pid, ProfileFormat::Json, &lost)?.bytes),
+        (Format::Svg | Format::Events, _) => {
+            write_out(&path, &draw(&all, resolver.names(), pid, ProfileFormat::Svg, &lost)?.bytes)
+        }
+    }
+}
+
+/// Writes a profile to a file, or to standard output for `-`.
+pub fn write_out(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if path == Path::new("-") {
+        std::io::stdout().lock().write_all(bytes).context("write to standard output")?;
+        return Ok(());
+    }
+    std::fs::write(path, bytes).with_context(|| format!("write {}", path.display()))?;
+    say_where(path);
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "the user wants to know where the file is")]
+fn say_where(path: &Path) {
+    eprintln!("wrote {}", path.display());
+}
+
+#[expect(clippy::print_stderr, reason = "the ledger of a recording belongs beside it, not in the log")]
+fn ledger(all: &StackCounts, resolver: &Resolver, lost: &Lost) {
+    let (mut frames, mut unnamed) = (0_u64, 0_u64);
+    for (key, count) in &all.counts {
+        use crate::symbolize::{Space, resolver::frames as places};
+        let places = places(&key.kernel, Space::Kernel).chain(places(&key.user, Space::User(key.pid)));
+        for (space, address) in places {
+            frames += count;
+            let named = resolver.names().get(space, address).is_some_and(|n| n.iter().all(|n| !n.contains("+0x")));
+            unnamed += if named { 0 } else { *count };
+        }
+    }
+    eprintln!("samples {}", all.total());
+    for (reason, count) in lost.by_reason().into_iter().filter(|(_, count)| *count > 0) {
+        eprintln!("lost: {reason} {count}");
+    }
+    if frames > 0 {
+        eprintln!("frames without a name {:.1} %", 100.0 * unnamed as f64 / frames as f64);
+    }
+}
+
+fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }

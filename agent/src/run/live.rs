@@ -4,6 +4,7 @@
 //! the source what is wanted next. An agent that ends takes its socket along and leaves the pages: nothing jumps.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -64,10 +65,12 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     let (source, sender) = LiveSource::open(config);
     let agent = Uid(rustix::process::geteuid().as_raw());
     let pages = Pages::under(&config.pages);
-    let renderer = Renderer::start().context("start the thread that draws profiles")?;
     let started = monotonic();
     let (views, seen) = watch::channel(Arc::new(View { now: started, started, ..View::default() }));
     let claims = Claims::default();
+    let renderer = Renderer::start().context("start the thread that draws profiles")?;
+    let host = Host::new(kernel_release(), started);
+    let recording = options.record.as_deref().map(|path| Writer::create(path, &host)).transpose()?;
     let app = App {
         views: seen,
         inbox: sender.clone(),
@@ -94,6 +97,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         claims,
         sender,
         views,
+        recording,
         wanted: Wanted::default(),
         refused: Vec::new(),
         applied: started,
@@ -107,11 +111,12 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         .run_until(async {
             tokio::select! {
                 () = serve(bound.listener(), router, Limits::default()) => Ok(()),
-                ended = agent.turn(options.record) => ended,
+                ended = agent.turn() => ended,
                 () = stop => Ok(()),
             }
         })
         .await?;
+    agent.finish_recording().await?;
     let report = agent.report;
     tracing::info!(ticks = report.ticks, decisions = report.decisions, "the agent ends; the pages stay as they are");
     Ok(report)
@@ -154,6 +159,7 @@ struct Agent {
     claims: Claims,
     sender: InboxSender,
     views: watch::Sender<Arc<View>>,
+    recording: Option<Writer<File>>,
     wanted: Wanted,
     refused: Vec<String>,
     applied: Nanos,
@@ -162,9 +168,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn turn(&mut self, record: Option<PathBuf>) -> anyhow::Result<()> {
-        let host = Host::new(kernel_release(), self.started);
-        let mut recording = record.as_deref().map(|path| Writer::create(path, &host)).transpose()?;
+    async fn turn(&mut self) -> anyhow::Result<()> {
         let mut batch = RawBatch::new();
         self.want(monotonic());
         loop {
@@ -173,7 +177,7 @@ impl Agent {
             if self.source.pull(until, &mut batch).await? == Pulled::End {
                 return Ok(());
             }
-            if let Some(recording) = &mut recording {
+            if let Some(recording) = &mut self.recording {
                 recording.append(&batch)?;
             }
             let mut newest = None;
@@ -230,6 +234,15 @@ impl Agent {
         }
         self.named = profiles.back().map_or(self.named, |newest| newest.end);
         profiles
+    }
+
+    /// Ends a recording with the names of everything in it: what replays it may not be this host.
+    async fn finish_recording(&mut self) -> anyhow::Result<()> {
+        if let Some(recording) = self.recording.take() {
+            let names = self.renderer.names().await?;
+            recording.finish(monotonic(), &names)?;
+        }
+        Ok(())
     }
 
     /// Tells the source what is wanted, if that has changed: attaching costs. What was refused is tried again at times,

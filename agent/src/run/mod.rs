@@ -7,3 +7,4 @@ mod liveness;
 pub mod oneshot;
 mod own_cost;
 pub mod replay;
+pub mod simulate;

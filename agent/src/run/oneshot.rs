@@ -21,6 +21,17 @@ pub struct Watching {
     pub hertz: u64,
     /// Latency slots of system calls.
     pub latency_slots: u32,
+    /// What else is attached.
+    pub extra: Extra,
+}
+
+/// What is attached beside what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing.
+    Nothing,
+    /// The empty pair of the benchmarks.
+    Floor,
 }
 
 /// Watches, and hands each event to `see`, each raw batch to `keep`. Says `attached` on standard error when the probes
@@ -39,6 +50,9 @@ pub fn watch(
         let (_sender, inbox) = crate::source::inbox::inbox();
         let options = LoadOptions { hertz: watching.hertz, latency_slots: watching.latency_slots };
         let mut source = EbpfSource::new(options, inbox)?;
+        if watching.extra == Extra::Floor {
+            source.attach_floor()?;
+        }
         let degraded = source.apply(&watching.wanted);
         if !degraded.is_empty() {
             bail!("{}", degraded.join("; "));

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
 use crate::profile::{FlameError, flame_svg, fold, folded_text, profile_json};
-use crate::symbolize::Resolver;
+use crate::symbolize::{Names, Resolver};
 use crate::units::{Nanos, Pid};
 
 /// Jobs that may wait.
@@ -74,6 +74,7 @@ pub enum RenderError {
 
 enum Job {
     Resolve(Arc<StackCounts>),
+    Names(oneshot::Sender<Vec<u8>>),
     Render(Box<RenderRequest>, oneshot::Sender<Result<Rendered, RenderError>>),
 }
 
@@ -98,14 +99,25 @@ impl Renderer {
         }
     }
 
+    /// The table of names as JSON, the last record of a recording.
+    pub async fn names(&self) -> Result<Vec<u8>, RenderError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Names(reply))?;
+        answer.await.map_err(|_dropped| RenderError::Gone)
+    }
+
     /// Draws a profile.
     pub async fn render(&self, request: RenderRequest) -> Result<Rendered, RenderError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.try_send(Job::Render(Box::new(request), reply)).map_err(|refused| match refused {
+        self.send(Job::Render(Box::new(request), reply))?;
+        answer.await.unwrap_or(Err(RenderError::Gone))
+    }
+
+    fn send(&self, job: Job) -> Result<(), RenderError> {
+        self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => RenderError::Busy,
             TrySendError::Disconnected(_) => RenderError::Gone,
-        })?;
-        answer.await.unwrap_or(Err(RenderError::Gone))
+        })
     }
 }
 
@@ -118,6 +130,12 @@ fn work(queue: &Receiver<Job>) {
     while let Ok(job) = queue.recv() {
         match job {
             Job::Resolve(window) => resolver.resolve(&window),
+            Job::Names(reply) => {
+                let json = serde_json::to_vec(resolver.names()).unwrap_or_default();
+                if reply.send(json).is_err() {
+                    tracing::debug!("nobody waits for the names any more");
+                }
+            }
             Job::Render(request, reply) => {
                 if reply.send(render(&mut resolver, &request)).is_err() {
                     tracing::debug!("a profile was drawn for a client that has gone");
@@ -136,18 +154,18 @@ fn render(resolver: &mut Resolver, request: &RenderRequest) -> Result<Rendered, 
         merged.counts.retain(|key, _| key.pid == pid);
     }
     resolver.resolve(&merged);
-    draw(&merged, resolver, request.pid, request.format, &request.lost)
+    draw(&merged, resolver.names(), request.pid, request.format, &request.lost)
 }
 
 /// Draws a merged profile whose names are known.
 pub fn draw(
     merged: &StackCounts,
-    resolver: &Resolver,
+    names: &Names,
     pid: Option<Pid>,
     format: ProfileFormat,
     lost: &Lost,
 ) -> Result<Rendered, RenderError> {
-    let folded = fold(merged, resolver.names(), pid, lost);
+    let folded = fold(merged, names, pid, lost);
     Ok(match format {
         ProfileFormat::Svg => {
             let whose = pid.map_or_else(|| "whole host".to_owned(), |pid| format!("process {pid}"));

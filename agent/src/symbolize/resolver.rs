@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use blazesym::Pid as BlazePid;
 use blazesym::symbolize::source::{Kernel, Process, Source};
-use blazesym::symbolize::{Input, Symbolized, Symbolizer};
+use blazesym::symbolize::{Input, Reason, Symbolized, Symbolizer};
 use procfs::process::MMapPath;
 
 use super::names::{Names, Space};
@@ -100,17 +100,7 @@ impl Resolver {
             self.names.forget(pid);
         }
         let maps = Maps::read(pid);
-        let mut source = Process::new(BlazePid::from(pid.0));
-        // A map of a JIT lies in /tmp and is written by anybody; it waits for a sandbox.
-        source.perf_map = false;
-        let found = match start {
-            Some(_) => self.symbolizer.symbolize(&Source::Process(source), Input::AbsAddr(addresses)),
-            None => Ok(Vec::new()),
-        };
-        let found = found.unwrap_or_else(|cause| {
-            tracing::debug!(%cause, %pid, "symbolize");
-            Vec::new()
-        });
+        let found = if start.is_some() { look_up(&self.symbolizer, pid, addresses) } else { Vec::new() };
         let mut found = found.into_iter();
         for address in addresses {
             let frames = match found.next() {
@@ -123,6 +113,25 @@ impl Resolver {
             self.names.insert(Space::User(pid), *address, frames);
         }
     }
+}
+
+/// One file that cannot be read fails a whole batch. Then debug information is done without, and then the addresses
+/// are asked one by one, so that only those of that file stay without a name.
+fn look_up<'a>(symbolizer: &'a Symbolizer, pid: Pid, addresses: &[u64]) -> Vec<Symbolized<'a>> {
+    let mut process = Process::new(BlazePid::from(pid.0));
+    // A map of a JIT lies in /tmp and is written by anybody; it waits for a sandbox.
+    process.perf_map = false;
+    let whole = symbolizer.symbolize(&Source::Process(process.clone()), Input::AbsAddr(addresses));
+    whole.unwrap_or_else(|cause| {
+        tracing::debug!(%cause, %pid, "symbolize with debug information");
+        process.debug_syms = false;
+        let source = Source::Process(process);
+        let each = addresses.iter().map(|address| {
+            let found = symbolizer.symbolize_single(&source, Input::AbsAddr(*address));
+            found.unwrap_or(Symbolized::Unknown(Reason::IgnoredError))
+        });
+        each.collect()
+    })
 }
 
 /// The addresses under which the frames of a stack are looked up: the innermost as it is, callers one byte earlier.

@@ -2,9 +2,12 @@
 
 mod cli;
 mod config;
+mod control;
+mod replay;
 mod serve_agent;
 mod serve_kit;
 mod serve_limits;
 mod serve_listener;
 mod serve_roles;
 mod serve_routes;
+mod simulate;

@@ -1,0 +1,47 @@
+//! Measurements that a figure in the documentation can point to, by name. Each prints a table and, when asked, writes
+//! the same numbers as JSON; none of them asserts.
+
+mod page;
+mod syscalls;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::shell::Workspace;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What to measure
+    #[arg(value_enum)]
+    name: Name,
+    /// Write the numbers here as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Name {
+    /// Reading the settings page: ns a read, whole and with the expiry check
+    Page,
+    /// What syscall accounting adds to a system call, beside libbpf-tools `syscount -L`
+    Syscalls,
+}
+
+/// What every measurement is given.
+pub(crate) struct Bench<'a> {
+    pub(crate) workspace: &'a Workspace,
+    /// File for the numbers, absolute.
+    pub(crate) json: Option<&'a Path>,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    let json = args.json.as_deref().map(std::path::absolute).transpose()?;
+    let bench = Bench { workspace, json: json.as_deref() };
+    match args.name {
+        Name::Page => page::run(&bench)?,
+        Name::Syscalls => syscalls::run(&bench)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,145 @@
+//! The run itself, as root: folder, agent, laboratory, watcher, and their end. Everything that it starts hangs on a
+//! value that ends it when dropped, so that an error or a signal anywhere leaves nothing behind.
+
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::fd::AsRawFd;
+use rustix::fs::{Mode, OFlags};
+
+use super::report::Report;
+use super::room::{Room, User};
+use super::watcher::{Flame, Watcher};
+use super::{Afterwards, Built, verdict};
+use crate::leash::{self, Leash, poll};
+use crate::shell::Workspace;
+use crate::ui;
+
+/// Rates of the phases, records a second: all three regimes and the steps between them.
+const RATES: [u32; 6] = [300, 5_000, 55_000, 300, 20_000, 55_000];
+/// How long the agent may take to open its socket: it loads its probes first.
+const AGENT_PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) fn run(workspace: &Workspace, built: &Built, seconds: u32, afterwards: Afterwards) -> Result<()> {
+    let results = workspace.root.join("demo");
+    std::fs::create_dir_all(&results).with_context(|| format!("create {}", results.display()))?;
+    let user = User::ordinary()?;
+    let room = Room::make(user)?;
+    let agent = start_agent(built, &room)?;
+    ui::line(format_args!(
+        "demo: agent {} on {}; the laboratory runs as user {}",
+        agent.id(),
+        room.socket().display(),
+        user.uid
+    ));
+
+    let flame = Flame {
+        tidegate: built.tidegate.clone(),
+        file: results.join("flame.svg"),
+        // In the last phase, so that all of them are in the picture.
+        after: Duration::from_secs(u64::from(seconds)) * RATES.len().try_into().unwrap_or(1) * 9 / 10,
+    };
+    let watcher = Watcher::start(room.socket(), flame)?;
+    let lab = start_lab(built, &room, user, seconds)?;
+    let status = lab.wait()?;
+    let witness = watcher.finish()?;
+    if leash::is_called_off() {
+        bail!("interrupted");
+    }
+    if !status.success() {
+        bail!("the laboratory failed ({status}); the agent said:\n{}", tail(&room.agent_log()));
+    }
+    let report = results.join("report.json");
+    std::fs::copy(room.of_lab().join("report.json"), &report)
+        .with_context(|| format!("copy the laboratory's report to {}", report.display()))?;
+    hand_over(&results)?;
+
+    verdict::decisions(&witness);
+    verdict::flame(&witness, &workspace.root);
+    verdict::print(&Report::read(&report)?, &witness);
+    ui::line(format_args!("report: {}", report.display()));
+    let name = witness.pipelines.last().map_or("ingest", |seen| seen.pipeline.name.as_str());
+    match afterwards {
+        Afterwards::End => {
+            drop(agent);
+            verdict::curl(Path::new("/run/tidegate/api.sock"), name);
+            ui::line("they need an agent: `cargo xtask demo --keep` leaves one running, or start one:");
+            ui::line(format_args!("  sudo {} agent --socket /run/tidegate/api.sock", built.tidegate.display()));
+        }
+        Afterwards::Keep => {
+            let socket = room.socket();
+            let (pid, folder) = (agent.release(), room.keep());
+            verdict::curl(&socket, name);
+            ui::line(format_args!(
+                "the agent is still running; to end it: sudo kill {pid} && sudo rm -r {}",
+                folder.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn start_agent(built: &Built, room: &Room) -> Result<Leash> {
+    let log = room.create_agent_log()?;
+    let mut command = Command::new(&built.tidegate);
+    command.arg("agent").arg("--socket").arg(room.socket()).current_dir(room.path());
+    // Nothing that this machine's own configuration says.
+    command.arg("--config").arg(room.create_empty_config()?);
+    command.stdin(Stdio::null()).stdout(log.try_clone().context("share the log")?).stderr(log);
+    let agent = Leash::start(&mut command)?;
+    let ready = poll(AGENT_PATIENCE, || {
+        if leash::is_called_off() || agent.has_ended()? {
+            bail!("the agent ended before it opened its socket; it said:\n{}", tail(&room.agent_log()));
+        }
+        Ok(UnixStream::connect(room.socket()).is_ok())
+    })?;
+    if !ready {
+        bail!(
+            "the agent opened no socket within {} s; it said:\n{}",
+            AGENT_PATIENCE.as_secs(),
+            tail(&room.agent_log())
+        );
+    }
+    Ok(agent)
+}
+
+/// Starts the laboratory as an ordinary user. The clone may lie where that user cannot go, so it is handed the open
+/// binary instead of a path; it starts its own children by `/proc/self/exe`.
+fn start_lab(built: &Built, room: &Room, user: User, seconds: u32) -> Result<Leash> {
+    let binary = rustix::fs::open(&built.lab, OFlags::RDONLY, Mode::empty())
+        .with_context(|| format!("open {}", built.lab.display()))?;
+    let mut command = Command::new(PathBuf::from(format!("/proc/self/fd/{}", binary.as_raw_fd())));
+    command.arg0("tidegate-lab").arg("compare").arg("--dir").arg(room.of_lab());
+    command.arg("--socket").arg(room.socket()).arg("--json").arg(room.of_lab().join("report.json"));
+    let phases: Vec<String> = RATES.iter().map(|rate| format!("{rate}x{seconds}s")).collect();
+    command.args(["--phases", &phases.join(",")]);
+    command.uid(user.uid).gid(user.gid).current_dir(room.of_lab()).stdin(Stdio::null());
+    command.env("HOME", room.of_lab()).env("TMPDIR", room.of_lab());
+    Leash::start(&mut command)
+}
+
+/// Gives the results to whoever called `sudo`: the clone is theirs.
+fn hand_over(results: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(results.parent().unwrap_or(results)).context("look at the clone")?;
+    let owner = User {
+        uid: std::os::unix::fs::MetadataExt::uid(&metadata),
+        gid: std::os::unix::fs::MetadataExt::gid(&metadata),
+    };
+    owner.own(results)?;
+    for entry in std::fs::read_dir(results).with_context(|| format!("read {}", results.display()))? {
+        owner.own(&entry.context("read demo/")?.path())?;
+    }
+    Ok(())
+}
+
+/// The last lines of a log, for an error.
+fn tail(log: &Path) -> String {
+    let text = File::open(log).and_then(std::io::read_to_string).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
