@@ -155,7 +155,9 @@ fn ledger(all: &StackCounts, resolver: &Resolver, lost: &Lost) {
         eprintln!("lost: {reason} {count}");
     }
     if frames > 0 {
-        eprintln!("frames without a name {:.1} %", 100.0 * unnamed as f64 / frames as f64);
+        // In tenths of a percent, rounded up: one that is there is never shown as none.
+        let tenths = (unnamed * 1000).div_ceil(frames);
+        eprintln!("frames without a name {}.{} %", tenths / 10, tenths % 10);
     }
 }
 

@@ -26,7 +26,7 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self { directory: tempfile::tempdir().expect("a directory for the test") }
     }
 
     fn config(&self) -> Config {

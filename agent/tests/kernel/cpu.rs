@@ -2,8 +2,8 @@
 
 use tidegate::aggregate::lost::Lost;
 use tidegate::aggregate::stacks::StackCounts;
-use tidegate::kernel::LoadOptions;
 use tidegate::profile::fold;
+use tidegate::source::ebpf::LoadOptions;
 use tidegate::source::{Scope, Wanted};
 use tidegate::symbolize::Resolver;
 use tidegate::units::Nanos;

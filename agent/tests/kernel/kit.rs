@@ -5,9 +5,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tidegate::cli::watching::Rows;
 use tidegate::event::{Body, Decoder, RawBatch, Sample};
-use tidegate::kernel::LoadOptions;
 use tidegate::source::clock::monotonic;
-use tidegate::source::ebpf::EbpfSource;
+use tidegate::source::ebpf::{EbpfSource, LoadOptions};
 use tidegate::source::inbox::inbox;
 use tidegate::source::{EventSource as _, Wanted};
 use tidegate::units::{Nanos, Pid};

@@ -1,9 +1,9 @@
 //! Residency against what the reader itself knows.
 
-use tidegate::kernel::LoadOptions;
 use tidegate::serve::listing::socket_row;
 use tidegate::serve::view::SocketJson;
 use tidegate::source::Wanted;
+use tidegate::source::ebpf::LoadOptions;
 
 use crate::kit::{Probes, Subject, close};
 

@@ -1,8 +1,8 @@
 //! Exact counts.
 
-use tidegate::kernel::LoadOptions;
 use tidegate::serve::listing::{syscall_name, syscall_row};
 use tidegate::serve::view::SyscallJson;
+use tidegate::source::ebpf::LoadOptions;
 use tidegate::source::{Scope, Wanted};
 use tidegate::units::{Nanos, Pid};
 

@@ -78,7 +78,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
             let which = (i + round) % PROBES.len();
             taken[which].push(tools.measure(PROBES[which])?);
         }
-        ui::line(&format!("round {} of {ROUNDS}", round + 1));
+        ui::line(format_args!("round {} of {ROUNDS}", round + 1));
     }
     let [mut base, floor, ours, peer] = taken;
     let added = |with: &[f64]| median(with.iter().zip(&base).map(|(w, b)| w - b).collect());
@@ -105,12 +105,12 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
 
 fn show(figures: &Figures) {
     let Figures { base_ns, floor_added_ns, tidegate_added_ns, syscount_added_ns, ratio, base_spread_ns, .. } = figures;
-    ui::line(&format!("getppid, {CALLS} calls, median of {ROUNDS} rounds"));
-    ui::line(&format!("  without probes             {base_ns:7.1} ns  (± {base_spread_ns:.1})"));
-    ui::line(&format!("  empty enter + exit pair   +{floor_added_ns:7.1} ns  (the floor)"));
-    ui::line(&format!("  tidegate syscalls         +{tidegate_added_ns:7.1} ns"));
-    ui::line(&format!("  syscount -L               +{syscount_added_ns:7.1} ns"));
-    ui::line(&format!("  tidegate / syscount -L     {ratio:7.2}     (wanted: at most {WANTED})"));
+    ui::line(format_args!("getppid, {CALLS} calls, median of {ROUNDS} rounds"));
+    ui::line(format_args!("  without probes             {base_ns:7.1} ns  (± {base_spread_ns:.1})"));
+    ui::line(format_args!("  empty enter + exit pair   +{floor_added_ns:7.1} ns  (the floor)"));
+    ui::line(format_args!("  tidegate syscalls         +{tidegate_added_ns:7.1} ns"));
+    ui::line(format_args!("  syscount -L               +{syscount_added_ns:7.1} ns"));
+    ui::line(format_args!("  tidegate / syscount -L     {ratio:7.2}     (wanted: at most {WANTED})"));
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -175,15 +175,15 @@ impl Tools {
         let leash = Leash::start(&mut command)?;
         // Two links, enter and exit: both are there or nothing is measured.
         let id = leash.id();
-        let ready = poll(ATTACH, || Ok(links(id)? >= 2 || leash.has_ended()?))?;
+        let ready = poll(ATTACH, || Ok(links(id) >= 2 || leash.has_ended()?))?;
         ensure!(ready && !leash.has_ended()?, "`{shown}` attached nothing; run it by hand to see why");
         Ok(Some(leash))
     }
 }
 
 /// BPF links that process `id` holds.
-fn links(id: u32) -> Result<usize> {
-    let Ok(dir) = fs::read_dir(Path::new("/proc").join(id.to_string()).join("fd")) else { return Ok(0) };
+fn links(id: u32) -> usize {
+    let Ok(dir) = fs::read_dir(Path::new("/proc").join(id.to_string()).join("fd")) else { return 0 };
     let targets = dir.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    Ok(targets.filter(|t| matches!(t.to_str(), Some("anon_inode:bpf_link" | "anon_inode:bpf-raw-tracepoint"))).count())
+    targets.filter(|t| matches!(t.to_str(), Some("anon_inode:bpf_link" | "anon_inode:bpf-raw-tracepoint"))).count()
 }

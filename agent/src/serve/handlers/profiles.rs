@@ -69,11 +69,11 @@ pub async fn cpu(State(app): State<App>, Args(args): Args<ProfileArgs>) -> Resul
         Format::Json => ProfileFormat::Json,
     };
     let request = RenderRequest { profiles, pid, format, from, to, lost: view.losses.between(from, to) };
-    let rendered = app.renderer.render(request).await.map_err(not_drawn)?;
+    let rendered = app.renderer.render(request).await.map_err(|error| not_drawn(&error))?;
     Ok(([(header::CONTENT_TYPE, rendered.content_type)], rendered.bytes).into_response())
 }
 
-fn not_drawn(error: RenderError) -> Refusal {
+fn not_drawn(error: &RenderError) -> Refusal {
     let detail = format!("the profile could not be drawn: {error}");
     match error {
         RenderError::Busy => Refusal::unavailable("busy", detail, "try again in a second"),
