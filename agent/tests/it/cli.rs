@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+
+use tidegate::source::clock::monotonic;
+use tidegate::units::Nanos;
 
 fn tidegate(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
@@ -26,9 +28,9 @@ impl Agent {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(["agent", "--no-cpu", "--socket"]).arg(socket).stderr(Stdio::null());
         let agent = Self(command.spawn().expect("start the agent"));
-        let start = Instant::now();
+        let start = monotonic();
         while std::os::unix::net::UnixStream::connect(socket).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "the agent does not answer");
+            assert!(monotonic().since(start) < Nanos::from_secs(20), "the agent does not answer");
             std::thread::yield_now();
         }
         agent

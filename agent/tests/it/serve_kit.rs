@@ -32,7 +32,7 @@ pub(crate) const AGENT: Uid = Uid(990);
 pub(crate) const NOW: Nanos = Nanos::from_secs(1_000);
 
 /// A test that waits for something that never comes ends then.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
+const LONGEST: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// A registration that is right in every respect.
 pub(crate) const REGISTRATION: &str = r#"{
