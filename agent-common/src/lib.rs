@@ -73,5 +73,5 @@ const _: () = {
     assert!(size_of::<ReportHeader>() == 8);
     assert!(size_of::<MarkRing>() == 7 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
     // Even, so that the u32 histograms leave no hole before the next u64.
-    assert!(SYSCALL_BUCKETS % 2 == 0 && RESIDENCY_BUCKETS % 2 == 0);
+    assert!(SYSCALL_BUCKETS.is_multiple_of(2) && RESIDENCY_BUCKETS.is_multiple_of(2));
 };

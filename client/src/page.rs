@@ -141,13 +141,28 @@ impl PageReader {
     /// what was read before.
     #[inline]
     pub fn read(&self) -> Option<Snapshot> {
+        self.copy(|before| copy_slot(&self.page, before))
+    }
+
+    /// As [`PageReader::read`], of the end of the lease, the generation and the two values at `first` and `second` only.
+    #[inline]
+    pub(crate) fn read_two(&self, first: usize, second: usize) -> Option<[u64; 4]> {
+        self.copy(|before| {
+            let word = |i: usize| self.page.word(slot_at(before) + 8 * i).load(Ordering::Relaxed);
+            [word(0), word(1), word(2 + first), word(2 + second)]
+        })
+    }
+
+    /// Copies from the slot in force until no publication came in between.
+    #[inline]
+    fn copy<T>(&self, copy: impl Fn(u64) -> T) -> Option<T> {
         let seq = self.page.word(SETTINGS_SEQ_AT);
         for _ in 0..COPIES {
             let before = seq.load(Ordering::Acquire);
-            let copy = copy_slot(&self.page, before);
+            let copied = copy(before);
             fence(Ordering::Acquire);
             if seq.load(Ordering::Relaxed) == before {
-                return Some(copy);
+                return Some(copied);
             }
             std::hint::spin_loop();
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::abi::{KnobRange, Knobs, LeaseTerms, VALUE_BATCH_BYTES, VALUE_FLUSH_INTERVAL_US, VALUE_NAMES};
 use crate::clock;
 use crate::lease::{Lease, Phase};
-use crate::page::{PageError, PageReader, Snapshot};
+use crate::page::{PageError, PageReader};
 use crate::rule::Settings;
 use crate::units::{Bytes, Nanos};
 
@@ -55,13 +55,14 @@ pub struct SettingsReader {
     phase: Phase,
     seen_expires: u64,
     reads: u32,
-    last: Option<Snapshot>,
+    last: Reading,
 }
 
 impl SettingsReader {
     /// A reader without a page: the pipeline's own settings.
     pub fn new(knobs: Knobs, terms: LeaseTerms) -> Self {
-        Self { knobs, lease: Lease::new(terms), page: None, phase: Phase::Own, seen_expires: 0, reads: 0, last: None }
+        let last = own(&knobs);
+        Self { knobs, lease: Lease::new(terms), page: None, phase: Phase::Own, seen_expires: 0, reads: 0, last }
     }
 
     /// A reader of the page at `path`, for a pipeline that was handed one by other means than a registration.
@@ -74,7 +75,7 @@ impl SettingsReader {
     /// Changes to another page; the lease is looked at anew with the next read.
     pub(crate) fn set_page(&mut self, page: Option<(Arc<PageReader>, ValueOrder)>) {
         self.page = page;
-        self.last = None;
+        self.last = self.own();
         self.look_again();
     }
 
@@ -93,36 +94,42 @@ impl SettingsReader {
     #[inline]
     pub fn read_at(&mut self, boottime: impl FnOnce() -> Nanos) -> Reading {
         let Some((page, order)) = &self.page else { return self.own() };
-        let order = *order;
         // A page that could not be copied is as good as one that did not change.
-        let Some(snapshot) = page.read().or(self.last) else { return self.own() };
+        let Some([expires, generation, batch, interval]) = page.read_two(order.batch, order.interval) else {
+            return self.last;
+        };
         self.reads += 1;
-        if snapshot.expires_boottime_ns != self.seen_expires || self.reads >= READS_PER_CLOCK {
-            self.reads = 0;
-            self.seen_expires = snapshot.expires_boottime_ns;
-            self.last = Some(snapshot);
-            self.phase = self.lease.phase(Nanos(snapshot.expires_boottime_ns), boottime());
+        if expires != self.seen_expires || self.reads >= READS_PER_CLOCK {
+            self.look(expires, boottime());
         }
-        match self.phase {
-            Phase::Own => self.own(),
-            phase @ (Phase::Live | Phase::Held) => Reading {
-                settings: Settings {
-                    batch: Bytes(clamp(snapshot.values[order.batch], &self.knobs.batch_bytes)),
-                    interval: Nanos::from_micros(clamp(snapshot.values[order.interval], &self.knobs.flush_interval_us)),
-                },
-                generation: snapshot.generation,
-                phase,
-            },
+        if self.phase == Phase::Own {
+            return self.own();
         }
+        let settings = Settings {
+            batch: Bytes(clamp(batch, &self.knobs.batch_bytes)),
+            interval: Nanos::from_micros(clamp(interval, &self.knobs.flush_interval_us)),
+        };
+        self.last = Reading { settings, generation, phase: self.phase };
+        self.last
+    }
+
+    fn look(&mut self, expires: u64, now: Nanos) {
+        self.reads = 0;
+        self.seen_expires = expires;
+        self.phase = self.lease.phase(Nanos(expires), now);
     }
 
     fn own(&self) -> Reading {
-        let settings = Settings {
-            batch: Bytes(self.knobs.batch_bytes.default),
-            interval: Nanos::from_micros(self.knobs.flush_interval_us.default),
-        };
-        Reading { settings, generation: 0, phase: Phase::Own }
+        own(&self.knobs)
     }
+}
+
+fn own(knobs: &Knobs) -> Reading {
+    let settings = Settings {
+        batch: Bytes(knobs.batch_bytes.default),
+        interval: Nanos::from_micros(knobs.flush_interval_us.default),
+    };
+    Reading { settings, generation: 0, phase: Phase::Own }
 }
 
 /// Unlike `Ord::clamp` it never panics: bounds are checked at registration, a reader can be made without one.

@@ -91,7 +91,10 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: no pointer is passed.
     let now = unsafe { bpf_ktime_get_ns() };
-    consume(ring, stats, end, now);
+    // The end of a TCP stream takes a position of its own, which is no byte.
+    let fin = end.wrapping_sub(ring.consumed) == ret as u64 + 1;
+    consume(ring, stats, if fin { end - 1 } else { end }, now);
+    ring.consumed = end;
     if ring.kind != u32::from(SOCKET_KIND_TCP) && queue_is_empty(sk) {
         // Two senders at once can make the arrived sum drift; an empty queue tells where it must be.
         ring.arrived = ring.consumed;

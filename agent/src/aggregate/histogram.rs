@@ -21,7 +21,7 @@ pub fn bucket(value: u64, sub_bits: u32, buckets: usize) -> usize {
     if value < subs {
         return usize::try_from(value).unwrap_or(0).min(buckets - 1);
     }
-    let top = 63 - value.leading_zeros();
+    let top = value.ilog2();
     let octave = (top - sub_bits) as usize;
     let sub = usize::try_from((value >> (top - sub_bits)) - subs).unwrap_or(0);
     (((octave + 1) << sub_bits) + sub).min(buckets - 1)

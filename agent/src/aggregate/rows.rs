@@ -238,3 +238,115 @@ pub fn moves_bytes(nr: u32) -> bool {
     ];
     nr & COMPAT_BIT == 0 && CALLS.contains(&libc::c_long::from(nr))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_common::{RESIDENCY_BUCKETS, SYSCALL_BUCKETS, SocketSeen, SocketStats};
+
+    fn calls(nr: u32, calls: u64, sum: u64) -> Box<SyscallRow> {
+        Box::new(SyscallRow {
+            pid: 7,
+            nr,
+            calls,
+            errors: 0,
+            restarts: 0,
+            result_sum: sum,
+            timed: 0,
+            total_ns: 0,
+            in_flight: 0,
+            histogram: [0; SYSCALL_BUCKETS],
+        })
+    }
+
+    fn socket(measured_bytes: u64, byte_us: u64, overflows: u64) -> Box<SocketRow> {
+        Box::new(SocketRow {
+            seen: SocketSeen { cookie: 1, pid: 7, receive_queue: 50, overflows, ..SocketSeen::ZERO },
+            stats: SocketStats {
+                reads: 0,
+                read_bytes: 0,
+                measured_bytes,
+                byte_us,
+                unmeasured_bytes: 0,
+                merged: 0,
+                oldest: [0; RESIDENCY_BUCKETS],
+                bytes: [0; RESIDENCY_BUCKETS],
+            },
+        })
+    }
+
+    fn task(task_clock_ns: u64, context_switches: u64) -> TaskRow {
+        TaskRow {
+            pid: 7,
+            threads: 1,
+            task_clock_ns,
+            context_switches,
+            page_faults: 0,
+            cycles: u64::MAX,
+            instructions: u64::MAX,
+        }
+    }
+
+    fn write() -> u32 {
+        u32::try_from(nix::libc::SYS_write).unwrap()
+    }
+
+    fn getppid() -> u32 {
+        u32::try_from(nix::libc::SYS_getppid).unwrap()
+    }
+
+    #[test]
+    fn history_before_the_watch_is_a_baseline_and_a_new_call_counts_from_zero() {
+        let mut rows = SyscallRows::with_capacity(8);
+        rows.observe(Nanos(1), calls(write(), 1_000, 9_000));
+        assert!(rows.cut(|_| true).is_empty());
+        rows.observe(Nanos(2), calls(write(), 1_010, 9_500));
+        rows.observe(Nanos(2), calls(getppid(), 5, 777));
+        let sums = rows.cut(|_| true)[&Pid(7)];
+        assert_eq!((sums.calls, sums.bytes), (15, 500), "the result of getppid is no byte count");
+        assert!(rows.cut(|_| true).is_empty(), "a tick without rows is unknown, not zero");
+    }
+
+    #[test]
+    fn counters_that_fall_are_a_reset_never_a_negative_number() {
+        let mut rows = SyscallRows::with_capacity(8);
+        for (now, count) in [(1, 1_000), (2, 3)] {
+            rows.observe(Nanos(now), calls(write(), count, count));
+            let sums = rows.cut(|_| true);
+            if let Some(sums) = sums.get(&Pid(7)) {
+                assert_eq!(*sums, SyscallTotals { continuity: Continuity::Reset, ..SyscallTotals::default() });
+            }
+        }
+        rows.observe(Nanos(3), calls(write(), 10, 10));
+        assert_eq!(rows.cut(|_| true)[&Pid(7)].calls, 7, "the reset is the new baseline");
+        let mut tasks = TaskRows::with_capacity(8);
+        for (row, want) in
+            [(task(100, 5), None), (task(40, 6), Some((None, Some(1)))), (task(90, 9), Some((Some(50), Some(3))))]
+        {
+            tasks.observe(Nanos(1), row);
+            let delta = tasks.cut().get(&Pid(7)).copied();
+            assert_eq!(delta.map(|d| (d.cpu_ns, d.switches)), want);
+        }
+    }
+
+    #[test]
+    fn a_counter_that_the_host_lacks_stays_unknown() {
+        let mut tasks = TaskRows::with_capacity(8);
+        tasks.observe(Nanos(1), task(1, u64::MAX));
+        tasks.observe(Nanos(2), task(5, u64::MAX));
+        let delta = tasks.cut()[&Pid(7)];
+        assert_eq!((delta.cpu_ns, delta.switches, delta.continuity), (Some(4), None, Continuity::Whole));
+    }
+
+    #[test]
+    fn sockets_add_up_by_process() {
+        let mut rows = SocketRows::with_capacity(8);
+        rows.observe(Nanos(1), socket(100, 5_000, 3));
+        rows.cut(|_| true);
+        rows.observe(Nanos(2), socket(300, 9_000, 4));
+        let sums = rows.cut(|_| true)[&Pid(7)];
+        assert_eq!((sums.receive_queue, sums.measured_bytes, sums.byte_us, sums.overflows), (50, 200, 4_000, 1));
+        rows.observe(Nanos(3), socket(1, 1, 0));
+        assert_eq!(rows.cut(|_| true)[&Pid(7)].continuity, Continuity::Reset);
+    }
+}

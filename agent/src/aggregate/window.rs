@@ -252,3 +252,101 @@ impl Aggregator {
         Window { start, end, lost, pipelines }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Decoder, RawBatch, encode};
+    use crate::source::sim::page;
+    use crate::units::Uid;
+    use proptest::prelude::*;
+    use tidegate_client::abi::{REPORT_HISTOGRAM_WORDS, REPORT_WORDS};
+
+    fn name() -> PipelineName {
+        PipelineName::try_from("p".to_owned()).unwrap()
+    }
+
+    fn register(batch: &mut RawBatch) {
+        let registration = r#"{"knobs":{"batch_bytes":{"min":1,"max":2,"default":1},
+            "flush_interval_us":{"min":1,"max":2,"default":1}},"report":"/r"}"#;
+        let input = Input::Register {
+            name: name(),
+            pid: Pid(7),
+            start_ticks: 1,
+            uid: Uid(0),
+            registration: serde_json::from_str(registration).unwrap(),
+            resumed: None,
+        };
+        encode::input(batch, Nanos(0), &input);
+    }
+
+    fn report(batch: &mut RawBatch, time: u64, events: u64) {
+        let mut words = [0; REPORT_WORDS];
+        words[0] = events;
+        let page = page::render(&words, &[0; REPORT_HISTOGRAM_WORDS]);
+        encode::report(batch, Nanos(time), &name(), Ok(&page));
+    }
+
+    fn windows(aggregator: &mut Aggregator, batch: &RawBatch) -> Vec<Window> {
+        Decoder::new(batch.bytes()).flatten().filter_map(|event| aggregator.observe(event)).collect()
+    }
+
+    #[test]
+    fn every_event_between_two_good_reports_is_counted_once() {
+        let mut batch = RawBatch::new();
+        register(&mut batch);
+        // Twice within a tick, then not at all, then cut short, then again.
+        for (time, events) in [(10, 5), (60, 9), (110, 20), (160, 26)] {
+            report(&mut batch, time, events);
+            if time % 100 == 60 {
+                encode::tick(&mut batch, Nanos(time + 40));
+            }
+        }
+        encode::tick(&mut batch, Nanos(300));
+        encode::report(&mut batch, Nanos(400), &name(), Ok(&[0; 17]));
+        encode::tick(&mut batch, Nanos(400));
+        report(&mut batch, 500, 96);
+        encode::tick(&mut batch, Nanos(500));
+        let seen = windows(&mut Aggregator::new(Limits::default(), Nanos(0)), &batch);
+        let deltas: Vec<Option<(u64, u64)>> =
+            seen.iter().map(|w| w.pipelines[&name()].report.as_ref().map(|r| (r.events_in, r.span.0))).collect();
+        assert_eq!(deltas, [None, Some((17, 100)), None, None, Some((70, 340))]);
+        assert_eq!(seen[3].pipelines[&name()].fault, Some(ReportFault::Size(17)));
+        assert_eq!((seen[4].start, seen[4].end), (Nanos(400), Nanos(500)));
+    }
+
+    #[test]
+    fn a_report_of_nobody_tells_nothing() {
+        let mut batch = RawBatch::new();
+        report(&mut batch, 10, 5);
+        encode::tick(&mut batch, Nanos(100));
+        assert!(windows(&mut Aggregator::new(Limits::default(), Nanos(0)), &batch)[0].pipelines.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_make_windows_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {
+            let mut aggregator = Aggregator::new(Limits::default(), Nanos(0));
+            for window in windows(&mut aggregator, &RawBatch::from_bytes(bytes)) {
+                prop_assert!(window.end >= window.start);
+            }
+        }
+
+        #[test]
+        fn counters_of_any_kind_never_yield_more_than_they_rose(counts in proptest::collection::vec(any::<u64>(), 2..30)) {
+            let mut batch = RawBatch::new();
+            register(&mut batch);
+            for (time, events) in (1..).zip(&counts) {
+                report(&mut batch, time * 100_000_000, *events);
+                encode::tick(&mut batch, Nanos(time * 100_000_000));
+            }
+            let seen = windows(&mut Aggregator::new(Limits::default(), Nanos(0)), &batch);
+            for (pair, window) in counts.windows(2).zip(&seen[1..]) {
+                let pipeline = &window.pipelines[&name()];
+                let rose = pair[1].checked_sub(pair[0]).filter(|rose| *rose <= 100_000_000);
+                prop_assert_eq!(pipeline.report.as_ref().map(|r| r.events_in), rose);
+                prop_assert_eq!(pipeline.fault.is_none(), rose.is_some());
+            }
+        }
+    }
+}

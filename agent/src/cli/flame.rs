@@ -63,7 +63,7 @@ pub fn run(args: &FlameArgs) -> anyhow::Result<()> {
     }
     let mut path = format!("/v1/profiles/cpu?from={}&to={}&format={format}", args.from, args.to);
     if let Some(pid) = args.pid {
-        path.push_str(&format!("&pid={pid}"));
+        path = format!("{path}&pid={pid}");
     }
     let answer = ask(&args.agent.socket, Method::GET, &path, None)?;
     write_out(&args.output, &answer.body)

@@ -9,7 +9,7 @@ use super::watching::WatchArgs;
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
 use crate::event::Body;
-use crate::run::oneshot::{Watching, watch};
+use crate::run::oneshot::{Extra, Watching, watch};
 use crate::serve::render::{ProfileFormat, draw};
 use crate::source::Wanted;
 use crate::source::recording::{Host, Writer};
@@ -76,6 +76,7 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
         length: args.watch.length(),
         hertz: args.hz,
         latency_slots: 1,
+        extra: Extra::Nothing,
     };
     let mut resolver = Resolver::new();
     let mut all = StackCounts::starting(Nanos(0));
@@ -154,7 +155,9 @@ fn ledger(all: &StackCounts, resolver: &Resolver, lost: &Lost) {
         eprintln!("lost: {reason} {count}");
     }
     if frames > 0 {
-        eprintln!("frames without a name {:.1} %", 100.0 * unnamed as f64 / frames as f64);
+        // In tenths of a percent, rounded up: one that is there is never shown as none.
+        let tenths = (unnamed * 1000).div_ceil(frames);
+        eprintln!("frames without a name {}.{} %", tenths / 10, tenths % 10);
     }
 }
 

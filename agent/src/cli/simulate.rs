@@ -13,6 +13,10 @@ use crate::run::simulate::{PolicyReport, SimReport, simulate};
 
 /// Compare flush policies on a simulated host, in virtual time.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  tidegate simulate
+  tidegate simulate --runs 5 -o json | jq '.policies[] | {policy, by_time}'
+  tidegate simulate --scenario my-load.toml     # fails when an `expect` of the file is not met")]
 pub struct SimulateArgs {
     /// Scenario to run (TOML); the phases of the demo without it
     #[arg(long, value_name = "FILE")]
@@ -52,8 +56,8 @@ pub fn print(args: &SimulateArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let report = simulate(&scenario, args.seed, args.runs);
     match args.output {
         Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &report).context("write the report")?;
-            writeln!(out).context("write the report")?;
+            let json = serde_json::to_string_pretty(&report).context("render the report")?;
+            writeln!(out, "{json}").context("write the report")?;
         }
         Output::Table => write!(out, "{}", table(&report)).context("write the table")?,
     }

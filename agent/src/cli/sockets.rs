@@ -3,7 +3,7 @@
 use super::syscalls::print_json;
 use super::table::{self, Cell};
 use super::watching::{Output, Rows, WatchArgs};
-use crate::run::oneshot::{Watching, watch};
+use crate::run::oneshot::{Extra, Watching, watch};
 use crate::serve::listing::socket_row;
 use crate::serve::view::SocketJson;
 use crate::source::Wanted;
@@ -39,6 +39,7 @@ pub fn run(args: &SocketsArgs) -> anyhow::Result<()> {
         length: args.watch.length(),
         hertz: 97,
         latency_slots: 1,
+        extra: Extra::Nothing,
     };
     let mut rows = Rows::default();
     watch(&watching, |_| Ok(()), |event| rows.observe(event))?;

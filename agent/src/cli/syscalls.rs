@@ -2,7 +2,7 @@
 
 use super::table::{self, Cell};
 use super::watching::{Output, Rows, WatchArgs};
-use crate::run::oneshot::{Watching, watch};
+use crate::run::oneshot::{Extra, Watching, watch};
 use crate::serve::listing::syscall_row;
 use crate::serve::view::SyscallJson;
 use crate::source::Wanted;
@@ -28,6 +28,9 @@ pub struct SyscallsArgs {
     /// Latency slots, a power of two: fewer save memory, but threads that share one lose latencies (never calls)
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = slots)]
     latency_slots: u32,
+    /// Attach an empty pair of probes instead: the floor of `cargo xtask bench syscalls`
+    #[arg(long, hide = true)]
+    floor: bool,
 }
 
 fn slots(text: &str) -> Result<u32, String> {
@@ -41,10 +44,11 @@ fn slots(text: &str) -> Result<u32, String> {
 pub fn run(args: &SyscallsArgs) -> anyhow::Result<()> {
     args.watch.check()?;
     let watching = Watching {
-        wanted: Wanted { syscalls: Some(args.watch.scope()), ..Wanted::default() },
+        wanted: Wanted { syscalls: (!args.floor).then(|| args.watch.scope()), ..Wanted::default() },
         length: args.watch.length(),
         hertz: 97,
         latency_slots: args.latency_slots,
+        extra: if args.floor { Extra::Floor } else { Extra::Nothing },
     };
     let mut rows = Rows::default();
     watch(&watching, |_| Ok(()), |event| rows.observe(event))?;

@@ -31,7 +31,7 @@ struct Type {
     kind: u32,
     name: String,
     /// Size of a struct, or the type that a modifier points to.
-    size_or_type: u32,
+    size_or_target: u32,
     members: Vec<Member>,
 }
 
@@ -117,10 +117,10 @@ impl Btf {
     fn types(section: &[u8], text: impl Fn(u32) -> String) -> Result<Self, BtfError> {
         let mut reader = Reader { bytes: section, at: 0 };
         // Type ids start at 1; 0 is void.
-        let mut types = vec![Type { kind: 0, name: String::new(), size_or_type: 0, members: Vec::new() }];
+        let mut types = vec![Type { kind: 0, name: String::new(), size_or_target: 0, members: Vec::new() }];
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
         while reader.at < section.len() {
-            let (name, info, size_or_type) = (reader.u32()?, reader.u32()?, reader.u32()?);
+            let (name, info, size_or_target) = (reader.u32()?, reader.u32()?, reader.u32()?);
             let (vlen, kind, flag) = ((info & 0xffff) as usize, (info >> 24) & 0x1f, info >> 31);
             let mut members = Vec::new();
             match kind {
@@ -146,7 +146,7 @@ impl Btf {
             if !name.is_empty() {
                 by_name.entry(name.clone()).or_default().push(types.len());
             }
-            types.push(Type { kind, name, size_or_type, members });
+            types.push(Type { kind, name, size_or_target, members });
         }
         Ok(Self { types, by_name })
     }
@@ -193,7 +193,7 @@ impl Btf {
         for _ in 0..MAX_DEPTH {
             match found.kind {
                 kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
-                    found = self.types.get(found.size_or_type as usize)?;
+                    found = self.types.get(found.size_or_target as usize)?;
                 }
                 _ => return Some(found),
             }

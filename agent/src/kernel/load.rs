@@ -8,6 +8,7 @@ use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
 use super::attach::{Family, Links};
 use super::btf::{Btf, BtfError};
 use super::offsets::Offsets;
+use crate::units::Nanos;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf"));
@@ -137,6 +138,17 @@ impl Probes {
 }
 
 impl Probes {
+    /// Run time of all loaded programs, where the kernel keeps it.
+    pub fn run_time(&self) -> Option<Nanos> {
+        const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+        if std::fs::read_to_string(SWITCH).is_ok_and(|text| text.trim() == "1") {
+            let times = self.ebpf.programs().filter_map(|(_, program)| program.info().ok());
+            Some(times.fold(Nanos(0), |sum, info| sum + Nanos::from(info.run_time())))
+        } else {
+            None
+        }
+    }
+
     /// Takes a map out of the object.
     pub fn map<M: TryFrom<aya::maps::Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, LoadError> {
         let map = self.ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() });

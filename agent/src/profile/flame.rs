@@ -23,9 +23,9 @@ pub fn flame_svg(folded: &Folded, title: &str, subtitle: &str) -> Result<Vec<u8>
     }
     let text = folded_text(folded);
     let mut options = Options::default();
-    options.title = title.to_owned();
+    title.clone_into(&mut options.title);
     options.subtitle = Some(subtitle.to_owned());
-    options.count_name = "samples".to_owned();
+    "samples".clone_into(&mut options.count_name);
     options.colors = Palette::Multi(MultiPalette::Java);
     // The same frame has the same colour in every graph, so that two can be compared by eye.
     options.hash = true;

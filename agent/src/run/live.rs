@@ -3,6 +3,7 @@
 //! Each turn pulls what is ready, feeds the core, and at a tick writes pages, prolongs leases, shows a new view and tells
 //! the source what is wanted next. An agent that ends takes its socket along and leaves the pages: nothing jumps.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::serve::check::Preflight;
 use crate::serve::claims::Claims;
 use crate::serve::listener::Bound;
 use crate::serve::listing::{socket_row, syscall_row};
+use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
 use crate::serve::render::Renderer;
 use crate::serve::routes::router;
@@ -89,11 +91,12 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         publisher: Publisher::new(pages, agent),
         liveness: Liveness::default(),
         own: OwnCostMeter::default(),
+        renderer,
+        named: started,
+        losses: LossLog::default(),
         claims,
         sender,
         views,
-        renderer,
-        resolved: None,
         recording,
         wanted: Wanted::default(),
         refused: Vec::new(),
@@ -149,12 +152,13 @@ struct Agent {
     publisher: Publisher,
     liveness: Liveness,
     own: OwnCostMeter,
+    renderer: Renderer,
+    /// End of the newest profile whose names have been looked up.
+    named: Nanos,
+    losses: LossLog,
     claims: Claims,
     sender: InboxSender,
     views: watch::Sender<Arc<View>>,
-    renderer: Renderer,
-    /// The newest slice whose names were asked for.
-    resolved: Option<Arc<StackCounts>>,
     recording: Option<Writer<File>>,
     wanted: Wanted,
     refused: Vec<String>,
@@ -197,6 +201,7 @@ impl Agent {
             }
         }
         self.want(now);
+        self.losses.note(now, self.core.lost());
         degraded.extend(self.source.degraded());
         degraded.extend(self.refused.iter().cloned());
         let comm = |pid| self.core.comm(Pid(pid)).map_or_else(|| "?".to_owned(), |c| c.to_text());
@@ -204,17 +209,16 @@ impl Agent {
         syscalls
             .sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| (a.pid, &a.syscall).cmp(&(b.pid, &b.syscall))));
         let sockets = self.core.sockets().map(|row| socket_row(row, comm(row.seen.pid))).collect();
-        let profiles = self.core.profiles();
-        self.look_up_names(profiles.back());
         let view = View {
             now,
             started: self.started,
             paused: self.core.paused(),
             pipelines,
-            profiles,
+            profiles: self.profiles(),
             syscalls,
             sockets,
             lost: self.core.lost(),
+            losses: self.losses.clone(),
             own: self.own.read(now, self.source.probes_time()),
             attached: self.source.attached(),
             degraded,
@@ -222,14 +226,14 @@ impl Agent {
         self.views.send_replace(Arc::new(view));
     }
 
-    /// Has the names of a slice looked up when it closes, while its processes most likely still live.
-    fn look_up_names(&mut self, newest: Option<&Arc<StackCounts>>) {
-        if let Some(newest) = newest
-            && !self.resolved.as_ref().is_some_and(|last| Arc::ptr_eq(last, newest))
-        {
-            self.renderer.resolve(newest.clone());
-            self.resolved = Some(newest.clone());
+    /// The profiles; those that closed since the last look are handed over for their names, while their processes live.
+    fn profiles(&mut self) -> VecDeque<Arc<StackCounts>> {
+        let profiles = self.core.profiles();
+        for closed in profiles.iter().filter(|w| w.start >= self.named) {
+            self.renderer.resolve(Arc::clone(closed));
         }
+        self.named = profiles.back().map_or(self.named, |newest| newest.end);
+        profiles
     }
 
     /// Ends a recording with the names of everything in it: what replays it may not be this host.

@@ -4,9 +4,7 @@
 use crate::config::Config;
 use crate::event::RawBatch;
 #[cfg(feature = "ebpf")]
-use crate::kernel::LoadOptions;
-#[cfg(feature = "ebpf")]
-use crate::source::ebpf::EbpfSource;
+use crate::source::ebpf::{EbpfSource, LoadOptions};
 use crate::source::host::HostSource;
 use crate::source::inbox::{InboxSender, inbox};
 use crate::source::{EventSource, Pulled, SourceError, Wanted};
@@ -19,7 +17,7 @@ pub(super) enum LiveSource {
     #[cfg(feature = "ebpf")]
     Ebpf(Box<EbpfSource>),
     /// Without, and why.
-    Host(HostSource, String),
+    Host(Box<HostSource>, String),
 }
 
 impl LiveSource {
@@ -44,7 +42,7 @@ impl LiveSource {
     fn without(why: String) -> (Self, InboxSender) {
         tracing::warn!("{why}");
         let (sender, receiver) = inbox();
-        (Self::Host(HostSource::new(receiver), why), sender)
+        (Self::Host(Box::new(HostSource::new(receiver)), why), sender)
     }
 
     /// Says what is wanted from now on; returns what cannot be had.
@@ -76,7 +74,11 @@ impl LiveSource {
 
     /// Run time of the probes, where the kernel keeps it.
     pub(super) fn probes_time(&self) -> Option<Nanos> {
-        None
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.run_time(),
+            Self::Host(_, _) => None,
+        }
     }
 }
 

@@ -61,3 +61,67 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::serve::claims::Claim;
+    use crate::serve::view::{TuningState, View};
+    use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Pid, Settings, Uid};
+
+    const REGISTRATION: &str = r#"{"knobs": {"batch_bytes": {"min": 1, "max": 2, "default": 1},
+        "flush_interval_us": {"min": 1, "max": 2, "default": 1}}}"#;
+
+    fn pipeline(pid: Pid) -> PipelineView {
+        PipelineView {
+            name: PipelineName::try_from("a".to_owned()).unwrap(),
+            pid,
+            uid: Uid(1000),
+            registration: Arc::new(serde_json::from_str(REGISTRATION).unwrap()),
+            state: TuningState::Observe,
+            settings: Settings { batch: BatchSize(1), interval: FlushInterval(1) },
+            generation: Generation(0),
+            signals: tidegate_client::abi::SignalsJson::default(),
+            decisions: Arc::default(),
+            decisions_by_reason: Vec::new(),
+        }
+    }
+
+    fn claimed(process: PeerProcess) -> (Claims, Vec<PipelineView>) {
+        let (claims, shown) = (Claims::default(), pipeline(process.pid));
+        let claim = Claim { uid: Uid(1000), process, at: Nanos(1) };
+        claims.claim(&shown.name, claim, &View::default()).unwrap();
+        (claims, vec![shown])
+    }
+
+    fn sleeper() -> (Child, PeerProcess) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = PeerProcess::running(Pid(child.id())).unwrap();
+        (child, process)
+    }
+
+    #[test]
+    fn a_pipeline_ends_with_its_process() {
+        let (mut child, process) = sleeper();
+        let (claims, shown) = claimed(process);
+        let mut liveness = Liveness::default();
+        assert_eq!(liveness.ended(&shown, &claims), []);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(liveness.ended(&shown, &claims), [(shown[0].name.clone(), process)]);
+        assert_eq!(liveness.ended(&[], &claims), [], "a pipeline that has left is still told");
+    }
+
+    #[test]
+    fn a_later_process_of_the_same_number_does_not_keep_the_pipeline_alive() {
+        let (mut child, process) = sleeper();
+        let earlier = PeerProcess { start_ticks: process.start_ticks - 1, ..process };
+        let (claims, shown) = claimed(earlier);
+        assert_eq!(Liveness::default().ended(&shown, &claims), [(shown[0].name.clone(), earlier)]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use crate::event::{Decoder, Event, RawBatch};
-use crate::source::clock::monotonic;
-use crate::source::{EventSource, Pulled, Wanted};
+use crate::source::Wanted;
 use crate::units::Nanos;
+
+#[cfg(feature = "ebpf")]
+mod probes;
+#[cfg(feature = "ebpf")]
+pub use probes::watch;
 
 /// What to watch, and for how long.
 #[derive(Clone, Debug)]
@@ -21,70 +21,17 @@ pub struct Watching {
     pub hertz: u64,
     /// Latency slots of system calls.
     pub latency_slots: u32,
+    /// What else is attached.
+    pub extra: Extra,
 }
 
-/// Watches, and hands each event to `see`, each raw batch to `keep`. Says `attached` on standard error when the probes
-/// are in place: what happens from then on is seen. Ends early when interrupted, with what was seen so far.
-#[cfg(feature = "ebpf")]
-pub fn watch(
-    watching: &Watching,
-    mut keep: impl FnMut(&RawBatch) -> anyhow::Result<()>,
-    mut see: impl FnMut(&Event<'_>),
-) -> anyhow::Result<Span> {
-    use crate::kernel::LoadOptions;
-    use crate::source::ebpf::EbpfSource;
-
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(async {
-        let (_sender, inbox) = crate::source::inbox::inbox();
-        let options = LoadOptions { hertz: watching.hertz, latency_slots: watching.latency_slots };
-        let mut source = EbpfSource::new(options, inbox)?;
-        let degraded = source.apply(&watching.wanted);
-        if !degraded.is_empty() {
-            bail!("{}", degraded.join("; "));
-        }
-        let start = monotonic();
-        say_attached();
-        let progress = progress(watching.length);
-        let end = start + watching.length.into();
-        let mut interrupted = std::pin::pin!(interrupt());
-        let mut stopping = false;
-        let mut batch = RawBatch::new();
-        loop {
-            batch.clear();
-            let pulled = tokio::select! {
-                pulled = source.pull(end, &mut batch) => pulled?,
-                () = &mut interrupted, if !stopping => { stopping = true; source.flush(&mut batch); Pulled::End }
-            };
-            let now = monotonic();
-            let over = stopping || pulled == Pulled::End || now >= end;
-            if over && !stopping {
-                source.flush(&mut batch);
-            }
-            keep(&batch)?;
-            for event in Decoder::new(batch.bytes()) {
-                match event {
-                    Ok(event) => see(&event),
-                    Err(error) => tracing::warn!(%error, "a record of the probes could not be read"),
-                }
-            }
-            progress.set_position(u64::try_from(Duration::from(now.since(start)).as_millis()).unwrap_or(u64::MAX));
-            if over {
-                progress.finish_and_clear();
-                return Ok(Span { start, end: now });
-            }
-        }
-    })
-}
-
-/// Without the probes there is nothing to watch.
-#[cfg(not(feature = "ebpf"))]
-pub fn watch(
-    _watching: &Watching,
-    _keep: impl FnMut(&RawBatch) -> anyhow::Result<()>,
-    _see: impl FnMut(&Event<'_>),
-) -> anyhow::Result<Span> {
-    bail!("this binary was built without probes: build it with the default features");
+/// What is attached beside what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing.
+    Nothing,
+    /// The empty pair of the benchmarks.
+    Floor,
 }
 
 /// When the watching was.
@@ -96,27 +43,12 @@ pub struct Span {
     pub end: Nanos,
 }
 
-#[cfg(feature = "ebpf")]
-#[expect(clippy::print_stderr, reason = "a program that waits for this line needs it whatever the log level")]
-fn say_attached() {
-    eprintln!("attached");
-}
-
-#[cfg(feature = "ebpf")]
-async fn interrupt() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-}
-
-#[cfg(feature = "ebpf")]
-fn progress(length: Duration) -> ProgressBar {
-    use std::io::IsTerminal as _;
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(u64::try_from(length.as_millis()).ok(), target);
-    let style = ProgressStyle::with_template("{spinner} watching {elapsed:>4} {wide_bar} {percent:>3} %");
-    bar.with_style(style.unwrap_or_else(|_bad| ProgressStyle::default_bar()))
+/// Without the probes there is nothing to watch.
+#[cfg(not(feature = "ebpf"))]
+pub fn watch(
+    _watching: &Watching,
+    _keep: impl FnMut(&crate::event::RawBatch) -> anyhow::Result<()>,
+    _see: impl FnMut(&crate::event::Event<'_>),
+) -> anyhow::Result<Span> {
+    anyhow::bail!("this binary was built without probes: build it with the default features");
 }

@@ -36,8 +36,8 @@ pub struct App {
     pub agent: Uid,
 }
 
-/// Longest wait for the run loop to take up a request. It turns ten times a second.
-const TAKEN_UP_WITHIN: Duration = Duration::from_secs(3);
+/// Longest wait for the run loop to take up a request. It turns ten times a second, and clients wait three seconds.
+const TAKEN_UP_WITHIN: Duration = Duration::from_secs(2);
 
 impl App {
     /// The newest view.

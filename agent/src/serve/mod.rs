@@ -9,6 +9,7 @@ pub mod claims;
 pub mod handlers;
 pub mod listener;
 pub mod listing;
+pub mod losses;
 pub mod metrics;
 pub mod pages;
 pub mod peer;

@@ -8,6 +8,7 @@ use tidegate_client::abi::{DecisionJson, Registration, SignalsJson};
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
+use crate::serve::losses::LossLog;
 use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
 
 /// Everything the routes may show.
@@ -29,6 +30,8 @@ pub struct View {
     pub sockets: Vec<SocketJson>,
     /// Losses since the start.
     pub lost: Lost,
+    /// Losses over time.
+    pub losses: LossLog,
     /// What the agent itself costs.
     pub own: OwnCost,
     /// Which probes are attached.

@@ -190,11 +190,13 @@ fn degraded(lost: &Lost, pipeline: &PipelineWindow, report_age: Option<Nanos>) -
     }
     let continuity =
         [("system calls", pipeline.syscalls.map(|s| s.continuity)), ("task cost", pipeline.task.map(|t| t.continuity))];
+    // Rows come when something changed: without activity their absence is no sign of anything.
+    let active = pipeline.report.as_ref().is_some_and(|r| r.events_in > 0 || r.flushes > 0);
     for (what, continuity) in continuity {
         match continuity {
-            None => found.push(Degraded::Missing(what)),
+            None if active => found.push(Degraded::Missing(what)),
             Some(Continuity::Reset) => found.push(Degraded::Reset(what)),
-            Some(Continuity::Whole) => {}
+            None | Some(Continuity::Whole) => {}
         }
     }
     if pipeline.sockets.is_some_and(|s| s.continuity == Continuity::Reset) {

@@ -17,7 +17,8 @@ use super::in_flight::in_flight;
 use super::inbox::Inbox;
 use super::{EventSource, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
-use crate::kernel::{Family, LoadError, LoadOptions, Probes};
+pub use crate::kernel::LoadOptions;
+use crate::kernel::{Family, LoadError, Probes};
 use crate::units::{Nanos, Pid};
 
 const WATCH_CPU: u32 = 1;
@@ -129,6 +130,11 @@ impl EbpfSource {
     /// Attaches the empty pair of the benchmarks.
     pub fn attach_floor(&mut self) -> Result<(), SourceError> {
         Ok(self.probes.attach(Family::Floor)?)
+    }
+
+    /// Run time of the probes so far; known only where `kernel.bpf_stats_enabled` is set, because keeping it costs.
+    pub fn run_time(&self) -> Option<Nanos> {
+        self.probes.run_time()
     }
 
     /// Names of the families that are attached.
@@ -250,7 +256,7 @@ impl EbpfSource {
             open.entry(socket.cookie)
                 .and_modify(|s| {
                     if socket.fd < s.fd {
-                        *s = socket
+                        *s = socket;
                     }
                 })
                 .or_insert(socket);

@@ -3,6 +3,7 @@
 mod config;
 mod control;
 mod replay;
+mod serve_agent;
 mod serve_kit;
 mod serve_limits;
 mod serve_listener;

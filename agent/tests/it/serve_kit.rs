@@ -60,7 +60,7 @@ pub(crate) fn stage(view: View) -> Stage {
         inbox: sender,
         pages: Pages::under(&directory.path().join("pages")),
         claims: Claims::default(),
-        renderer: Renderer::start().expect("a thread can be started"),
+        renderer: Renderer::start().expect("start a thread"),
         preflight,
         clock: || NOW,
         agent: AGENT,

@@ -1,3 +1,64 @@
-//! Tests against the running kernel; they need root and say so when they are skipped.
+//! Tests against the running kernel. They need root and BTF; elsewhere they are skipped, and say why.
+//!
+//! Each drives a subject: this binary again, in a process of its own, that does something whose answer is known.
 
-fn main() {}
+#[cfg(feature = "ebpf")]
+mod cpu;
+#[cfg(feature = "ebpf")]
+mod kit;
+#[cfg(feature = "ebpf")]
+mod sockets;
+mod subject;
+#[cfg(feature = "ebpf")]
+mod syscalls;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    if let Some(task) = std::env::var_os(subject::TASK) {
+        subject::run(&task.to_string_lossy());
+        return;
+    }
+    let mut arguments = Arguments::from_args();
+    // One at a time: they share two CPUs and one kernel, and each looks at its own processes only.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials()).exit();
+}
+
+#[cfg(feature = "ebpf")]
+fn trials() -> Vec<Trial> {
+    let cases = syscalls::CASES.iter().chain(sockets::CASES).chain(cpu::CASES);
+    let lacking = lacking();
+    if let Some(why) = &lacking {
+        say(&format!("kernel tests are skipped: {why}"));
+    }
+    cases
+        .map(|(name, case)| {
+            Trial::test(format!("kernel::{name}"), move || {
+                case();
+                Ok(())
+            })
+            .with_ignored_flag(lacking.is_some())
+        })
+        .collect()
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn trials() -> Vec<Trial> {
+    say("kernel tests are skipped: built without the feature `ebpf`");
+    Vec::new()
+}
+
+#[cfg(feature = "ebpf")]
+fn lacking() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("not root (run them with sudo)".to_owned());
+    }
+    let btf = "/sys/kernel/btf/vmlinux";
+    (!std::path::Path::new(btf).exists()).then(|| format!("no {btf} (a kernel with CONFIG_DEBUG_INFO_BTF has it)"))
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen to be skipped")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,11 +1,189 @@
-//! What exact syscall accounting adds to one system call, beside libbpf-tools `syscount -L` in the same run, with an
-//! empty pair of probes as the floor. Takes nothing but the workspace, gives nanoseconds.
+//! What syscall accounting adds to one system call, beside libbpf-tools `syscount -L` in the same run, with an empty pair
+//! of probes as the floor.
+//!
+//! Each round measures all of them one after the other on the same kind of load, in an order that changes, and what is
+//! compared is the median over the rounds: a slow phase of the machine then hits all alike.
 
-use anyhow::{Result, bail};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::Bench;
+use crate::leash::{Leash, poll};
+use crate::shell::{self, which};
+use crate::ui;
+
+/// Calls per measurement: a third of a second without probes.
+const CALLS: u64 = 1_000_000;
+const ROUNDS: usize = 11;
+/// The share of the peer's cost that is aimed at.
+const WANTED: f64 = 0.7;
+/// A probe that takes longer than this to be attached has failed.
+const ATTACH: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    Nothing,
+    Floor,
+    Ours,
+    Peer,
+}
+
+const PROBES: [Probe; 4] = [Probe::Nothing, Probe::Floor, Probe::Ours, Probe::Peer];
+
+/// The figures, nanoseconds a call.
+#[derive(Debug, Serialize)]
+struct Figures {
+    calls: u64,
+    rounds: usize,
+    base_ns: f64,
+    floor_added_ns: f64,
+    tidegate_added_ns: f64,
+    syscount_added_ns: f64,
+    /// Ours over the peer's.
+    ratio: f64,
+    wanted_ratio: f64,
+    /// Half the distance between the quartiles of the base: what a difference must exceed to mean something.
+    base_spread_ns: f64,
+}
+
+#[derive(Deserialize)]
+struct Ready {
+    pid: u32,
+}
+
+#[derive(Deserialize)]
+struct Done {
+    ns_per_call: f64,
+}
 
 pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
-    let Bench { workspace, json: _ } = bench;
-    bail!("bench syscalls: {} holds no probes to measure yet", workspace.root.join("agent-ebpf").display())
+    ensure!(rustix::process::geteuid().is_root(), "bench syscalls loads probes: run it as root");
+    let peer =
+        which("syscount").context("no `syscount` (Debian package libbpf-tools): `cargo xtask setup` installs it")?;
+    let mut build = bench.workspace.cargo();
+    let packages = ["build", "--release", "-p", "tidegate", "-p", "tidegate-lab"];
+    shell::must("build tidegate and tidegate-lab in release", build.args(packages))?;
+    let release = bench.workspace.target.join("release");
+    let tools = Tools { tidegate: release.join("tidegate"), lab: release.join("tidegate-lab"), peer };
+
+    let mut taken: [Vec<f64>; 4] = Default::default();
+    for round in 0..ROUNDS {
+        for i in 0..PROBES.len() {
+            let which = (i + round) % PROBES.len();
+            taken[which].push(tools.measure(PROBES[which])?);
+        }
+        ui::line(format_args!("round {} of {ROUNDS}", round + 1));
+    }
+    let [mut base, floor, ours, peer] = taken;
+    let added = |with: &[f64]| median(with.iter().zip(&base).map(|(w, b)| w - b).collect());
+    let (floor, ours, peer) = (added(&floor), added(&ours), added(&peer));
+    base.sort_by(f64::total_cmp);
+    let figures = Figures {
+        calls: CALLS,
+        rounds: ROUNDS,
+        base_ns: base[base.len() / 2],
+        floor_added_ns: floor,
+        tidegate_added_ns: ours,
+        syscount_added_ns: peer,
+        ratio: ours / peer,
+        wanted_ratio: WANTED,
+        base_spread_ns: (base[base.len() * 3 / 4] - base[base.len() / 4]) / 2.0,
+    };
+    show(&figures);
+    if let Some(file) = bench.json {
+        fs::write(file, serde_json::to_string_pretty(&figures)?)
+            .with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn show(figures: &Figures) {
+    let Figures { base_ns, floor_added_ns, tidegate_added_ns, syscount_added_ns, ratio, base_spread_ns, .. } = figures;
+    ui::line(format_args!("getppid, {CALLS} calls, median of {ROUNDS} rounds"));
+    ui::line(format_args!("  without probes             {base_ns:7.1} ns  (± {base_spread_ns:.1})"));
+    ui::line(format_args!("  empty enter + exit pair   +{floor_added_ns:7.1} ns  (the floor)"));
+    ui::line(format_args!("  tidegate syscalls         +{tidegate_added_ns:7.1} ns"));
+    ui::line(format_args!("  syscount -L               +{syscount_added_ns:7.1} ns"));
+    ui::line(format_args!("  tidegate / syscount -L     {ratio:7.2}     (wanted: at most {WANTED})"));
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+struct Tools {
+    tidegate: PathBuf,
+    lab: PathBuf,
+    peer: PathBuf,
+}
+
+impl Tools {
+    /// Nanoseconds a call with `probe` attached to the process that makes them.
+    fn measure(&self, probe: Probe) -> Result<f64> {
+        let mut load = Command::new(&self.lab)
+            .args(["syscall-load", "--calls", &CALLS.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the load")?;
+        let mut said = BufReader::new(load.stdout.take().context("the load has no output")?);
+        let mut line = String::new();
+        said.read_line(&mut line).context("hear the load")?;
+        let Ready { pid } = serde_json::from_str(&line).with_context(|| format!("the load said {line:?}"))?;
+        let attached = self.attach(probe, pid)?;
+        load.stdin.take().context("the load has no input")?.write_all(b"\n").context("let the load go")?;
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).context("hear the load")?;
+        drop(attached);
+        ensure!(load.wait()?.success(), "the load failed");
+        let last = rest.lines().last().unwrap_or_default();
+        let done: Done = serde_json::from_str(last).with_context(|| format!("the load said {last:?}"))?;
+        Ok(done.ns_per_call)
+    }
+
+    /// Attaches `probe` to `pid`; it is detached when the leash is dropped.
+    fn attach(&self, probe: Probe, pid: u32) -> Result<Option<Leash>> {
+        let pid = pid.to_string();
+        let mut command = match probe {
+            Probe::Nothing => return Ok(None),
+            Probe::Floor | Probe::Ours => {
+                let mut ours = Command::new(&self.tidegate);
+                ours.args(["syscalls", "--pid", &pid, "--seconds", "600"]);
+                if probe == Probe::Floor {
+                    ours.arg("--floor");
+                }
+                ours
+            }
+            Probe::Peer => {
+                // It wants tracefs, which a minimal host does not mount: it gets a view of its own.
+                let script =
+                    "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"";
+                let mut peer = Command::new("unshare");
+                peer.args(["--mount", "sh", "-c", script, "sh"]).arg(&self.peer).args(["-L", "-p", &pid]);
+                peer
+            }
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let shown = shell::show(&command);
+        let leash = Leash::start(&mut command)?;
+        // Two links, enter and exit: both are there or nothing is measured.
+        let id = leash.id();
+        let ready = poll(ATTACH, || Ok(links(id) >= 2 || leash.has_ended()?))?;
+        ensure!(ready && !leash.has_ended()?, "`{shown}` attached nothing; run it by hand to see why");
+        Ok(Some(leash))
+    }
+}
+
+/// BPF links that process `id` holds.
+fn links(id: u32) -> usize {
+    let Ok(dir) = fs::read_dir(Path::new("/proc").join(id.to_string()).join("fd")) else { return 0 };
+    let targets = dir.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|t| matches!(t.to_str(), Some("anon_inode:bpf_link" | "anon_inode:bpf-raw-tracepoint"))).count()
 }

@@ -68,10 +68,19 @@ pub async fn cpu(State(app): State<App>, Args(args): Args<ProfileArgs>) -> Resul
         Format::Folded => ProfileFormat::Folded,
         Format::Json => ProfileFormat::Json,
     };
-    let request = RenderRequest { profiles, pid, format, from, to, lost: view.lost };
-    let rendered = app.renderer.render(request).await.map_err(|e| {
-        let fix = if matches!(e, RenderError::Busy) { "try again in a second" } else { "try another format" };
-        Refusal::unavailable("not-rendered", format!("the profile could not be drawn: {e}"), fix)
-    })?;
+    let request = RenderRequest { profiles, pid, format, from, to, lost: view.losses.between(from, to) };
+    let rendered = app.renderer.render(request).await.map_err(|error| not_drawn(&error))?;
     Ok(([(header::CONTENT_TYPE, rendered.content_type)], rendered.bytes).into_response())
+}
+
+fn not_drawn(error: &RenderError) -> Refusal {
+    let detail = format!("the profile could not be drawn: {error}");
+    match error {
+        RenderError::Busy => Refusal::unavailable("busy", detail, "try again in a second"),
+        RenderError::Gone => Refusal::unavailable("renderer-gone", detail, "restart the agent"),
+        RenderError::Flame(_) | RenderError::Json(_) => {
+            let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+            Refusal::new(status, "not-drawn", detail, "try another format or span")
+        }
+    }
 }

@@ -309,13 +309,17 @@ mod tests {
     use crate::units::{BatchSize, FlushInterval};
 
     fn plant(rate: f64, rule: Box<dyn Rule>) -> Running {
+        queued(rate, Bytes(64 << 20), rule)
+    }
+
+    fn queued(rate: f64, queue: Bytes, rule: Box<dyn Rule>) -> Running {
         let phase = Phase { rate, length: Nanos::from_secs(10), flush: Nanos::from_millis(10) };
         let plant = Plant {
             phases: vec![phase],
             arrivals: Arrivals::Even,
             event: Bytes(512),
             per_event: Nanos(0),
-            queue: Bytes(64 << 20),
+            queue,
             rule,
             defaults: Settings { batch: BatchSize(256 << 10), interval: FlushInterval(250_000) },
         };
@@ -344,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_arrived_is_acknowledged_queued_or_lost() {
-        let mut running = plant(60_000.0, Box::new(Fixed));
+        let mut running = queued(60_000.0, Bytes(300 << 10), Box::new(Fixed));
         for tick in 1..=120 {
             running.advance(Nanos(tick * Nanos::TICK.0));
             let (words, histogram) = running.report();
@@ -354,5 +358,6 @@ mod tests {
             assert_eq!(word(ReportWord::EventsIn), known + flying);
             assert_eq!(histogram.iter().sum::<u64>(), word(ReportWord::EventsOut));
         }
+        assert!(running.report().0[ReportWord::EventsLost as usize] > 1_000, "a full queue takes nothing");
     }
 }

@@ -1,0 +1,61 @@
+//! Residency against what the reader itself knows.
+
+use tidegate::serve::listing::socket_row;
+use tidegate::serve::view::SocketJson;
+use tidegate::source::Wanted;
+use tidegate::source::ebpf::LoadOptions;
+
+use crate::kit::{Probes, Subject, close};
+
+pub(crate) const CASES: &[(&str, fn())] = &[
+    ("a_message_that_waits_20_ms_is_seen_to_tcp", || waits_of_one("tcp")),
+    ("a_message_that_waits_20_ms_is_seen_to_unix", || waits_of_one("unix")),
+    ("a_burst_is_weighed_byte_by_byte_tcp", || burst("tcp")),
+    ("a_burst_is_weighed_byte_by_byte_unix", || burst("unix")),
+    ("a_slow_reader_is_seen_as_it_sees_itself_tcp", || slow_reader("tcp")),
+    ("a_slow_reader_is_seen_as_it_sees_itself_unix", || slow_reader("unix")),
+];
+
+/// Slack for the time between the message's own stamp and the kernel's, on a busy machine.
+const SLACK: u64 = 300_000;
+
+#[derive(serde::Deserialize)]
+struct Truth {
+    mean_ns: u64,
+    p50_ns: u64,
+    oldest_p50_ns: u64,
+    messages: u64,
+}
+
+fn look(kind: &str, pattern: &str) -> (SocketJson, Truth) {
+    let subject = Subject::start(&format!("socket {kind} {pattern}"));
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&Wanted { sockets: Some([pid].into()), ..Wanted::default() });
+    let (_subject, said) = probes.while_acting(subject);
+    let truth: Truth = serde_json::from_str(&said).expect("the subject tells what it knows");
+    let rows = &probes.seen().rows;
+    let read = rows.sockets.values().max_by_key(|r| r.stats.read_bytes).expect("its sockets were seen");
+    let socket = socket_row(read, rows.comm(pid.0));
+    assert_eq!((socket.kind, socket.read_bytes), (kind, 64 * truth.messages));
+    assert_eq!(socket.unmeasured_bytes, 0);
+    (socket, truth)
+}
+
+fn waits_of_one(kind: &str) {
+    let (socket, truth) = look(kind, "one");
+    close("median", socket.p50_ns.expect("measured"), truth.p50_ns, 10, SLACK);
+    close("oldest", socket.oldest_p50_ns.expect("measured"), truth.oldest_p50_ns, 10, SLACK);
+}
+
+fn burst(kind: &str) {
+    let (socket, truth) = look(kind, "burst");
+    close("oldest", socket.oldest_p50_ns.expect("measured"), truth.oldest_p50_ns, 10, SLACK);
+    close("mean", socket.mean_ns.expect("measured"), truth.mean_ns, 10, SLACK);
+}
+
+fn slow_reader(kind: &str) {
+    let (socket, truth) = look(kind, "slow-reader");
+    close("mean", socket.mean_ns.expect("measured"), truth.mean_ns, 10, SLACK);
+    close("median", socket.p50_ns.expect("measured"), truth.p50_ns, 10, SLACK);
+}

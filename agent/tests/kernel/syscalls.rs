@@ -1,0 +1,103 @@
+//! Exact counts.
+
+use tidegate::serve::listing::{syscall_name, syscall_row};
+use tidegate::serve::view::SyscallJson;
+use tidegate::source::ebpf::LoadOptions;
+use tidegate::source::{Scope, Wanted};
+use tidegate::units::{Nanos, Pid};
+
+use crate::kit::{Probes, Seen, Subject};
+
+pub(crate) const CASES: &[(&str, fn())] = &[
+    ("a_million_calls_are_counted_exactly", a_million_calls_are_counted_exactly),
+    ("another_process_changes_no_count", another_process_changes_no_count),
+    ("threads_that_share_a_latency_slot_lose_latencies_but_no_call", threads_that_share_a_latency_slot),
+    ("errors_and_bytes_are_exact", errors_and_bytes_are_exact),
+    ("a_call_that_began_before_the_probe_is_in_flight", a_call_that_began_before_the_probe_is_in_flight),
+    ("probes_that_nobody_wants_are_detached", probes_that_nobody_wants_are_detached),
+];
+
+const MILLION: u64 = 1_000_000;
+
+fn watching(pid: Pid) -> Wanted {
+    Wanted { syscalls: Some(Scope::Pids([pid].into())), ..Wanted::default() }
+}
+
+fn row(seen: &Seen, pid: Pid, name: &str) -> SyscallJson {
+    let row = seen.rows.syscalls.values().find(|r| r.pid == pid.0 && syscall_name(r.nr) == name);
+    syscall_row(row.unwrap_or_else(|| panic!("no row of {name}")), seen.rows.comm(pid.0))
+}
+
+fn a_million_calls_are_counted_exactly() {
+    let subject = Subject::start(&format!("getppid {MILLION} 1"));
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&watching(pid));
+    let (_subject, _) = probes.while_acting(subject);
+    let getppid = row(probes.seen(), pid, "getppid");
+    assert_eq!((getppid.calls, getppid.errors, getppid.untimed), (MILLION, 0, 0));
+    assert!(getppid.total_ns / MILLION < 100_000, "a mean latency of {} ns", getppid.total_ns / MILLION);
+    let (p50, p99) = (getppid.p50_ns.expect("timed"), getppid.p99_ns.expect("timed"));
+    assert!(p50 <= p99, "p50 {p50} above p99 {p99}");
+}
+
+fn another_process_changes_no_count() {
+    let subject = Subject::start(&format!("getppid {MILLION} 1"));
+    let mut other = Subject::start(&format!("getppid {} 2", 2 * MILLION));
+    let (pid, stranger) = (subject.pid(), other.pid());
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&watching(pid));
+    other.go();
+    let (_subject, _) = probes.while_acting(subject);
+    assert_eq!(row(probes.seen(), pid, "getppid").calls, MILLION);
+    assert!(probes.seen().rows.syscalls.values().all(|r| r.pid != stranger.0), "a stranger was counted");
+    other.hear();
+}
+
+fn threads_that_share_a_latency_slot() {
+    let subject = Subject::start(&format!("getppid {MILLION} 2"));
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions { latency_slots: 1, ..LoadOptions::default() });
+    probes.watch(&watching(pid));
+    let (_subject, _) = probes.while_acting(subject);
+    let getppid = row(probes.seen(), pid, "getppid");
+    assert_eq!(getppid.calls, MILLION);
+    // What has no latency is said to have none, reason by reason.
+    let lost = probes.seen().rows.lost;
+    let untimed: u64 = probes.seen().rows.syscalls.values().map(|r| r.calls - r.timed).sum();
+    assert_eq!(lost.slot_collision + lost.start_unseen, untimed);
+}
+
+fn errors_and_bytes_are_exact() {
+    const ROUNDS: u64 = 10_000;
+    let subject = Subject::start(&format!("mix {ROUNDS}"));
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&watching(pid));
+    let (_subject, _) = probes.while_acting(subject);
+    let write = row(probes.seen(), pid, "pwrite64");
+    assert_eq!((write.calls, write.errors, write.bytes), (3 * ROUNDS, 2 * ROUNDS, Some(100 * ROUNDS)));
+    let read = row(probes.seen(), pid, "pread64");
+    assert_eq!((read.calls, read.errors, read.bytes), (2 * ROUNDS, ROUNDS, Some(64 * ROUNDS)));
+}
+
+fn a_call_that_began_before_the_probe_is_in_flight() {
+    let subject = Subject::start("wait");
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&watching(subject.pid()));
+    probes.run_for(Nanos::from_millis(250));
+    let read = row(probes.seen(), subject.pid(), "read");
+    assert_eq!((read.calls, read.in_flight), (0, 1));
+}
+
+fn probes_that_nobody_wants_are_detached() {
+    let subject = Subject::start("getppid 1000 1");
+    let mut probes = Probes::load(LoadOptions::default());
+    assert_eq!(probes.attached(), Vec::<&str>::new());
+    probes.watch(&watching(subject.pid()));
+    assert_eq!(probes.attached(), ["syscalls"]);
+    probes.watch(&Wanted::default());
+    assert_eq!(probes.attached(), Vec::<&str>::new());
+    let (_subject, _) = probes.while_acting(subject);
+    assert!(probes.seen().rows.syscalls.is_empty(), "counted by a probe that was detached");
+}

@@ -1,0 +1,269 @@
+//! The command line as it is typed; each subcommand's module makes ready what it needs.
+
+#![expect(clippy::doc_markdown, reason = "these comments are the help text, where markup would show")]
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_client::Nanos;
+
+use crate::load::schedule::Phases;
+use crate::net::Address;
+use crate::pipeline::policy::Policy;
+use crate::time::{parse_bytes, parse_span};
+
+/// Real pipelines under real load, and the measurements of both
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate-lab",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  tidegate-lab compare --policies fixed,greedy,batcher --json report.json
+  tidegate-lab sink --listen 127.0.0.1:9001 --delay 10ms
+  tidegate-lab pipeline --listen 127.0.0.1:9000 --sink 127.0.0.1:9001 --policy tuned --name ingest
+  tidegate-lab load --connect 127.0.0.1:9000 --phases 300x8s,5000x8s"
+)]
+pub(crate) struct Cli {
+    /// Die with this process, which started this one
+    #[arg(long, global = true, hide = true)]
+    pub(crate) parent: Option<i32>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take flushes and acknowledge each after a delay
+    Sink(SinkArgs),
+    /// Take records, batch, compress, flush to a sink, acknowledge
+    Pipeline(Box<PipelineArgs>),
+    /// Send records at a scheduled rate and measure when each is acknowledged
+    Load(LoadArgs),
+    /// Run flush policies side by side under the same load and print one table
+    Compare(CompareArgs),
+    /// Measure the client's own cost
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Make a known number of system calls: the truth to hold a count against
+    SyscallLoad(SyscallLoadArgs),
+    /// Let messages wait in a socket for a known time: the truth to hold a residency against
+    SocketLoad(SocketLoadArgs),
+}
+
+/// Prints {"listening": "ADDRESS"} when ready, and a summary when it is told to stop
+#[derive(Debug, Args)]
+pub(crate) struct SinkArgs {
+    /// HOST:PORT (port 0: any) or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Address,
+    /// From the last byte of a flush to its acknowledgement
+    #[arg(long, default_value = "10ms", value_parser = parse_span)]
+    pub(crate) delay: Nanos,
+    /// Unpack each flush and check that the sequence of its records has no gap (for one load on one connection)
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+/// Prints {"listening": "ADDRESS", …} when ready; SIGTERM drains, prints a summary and exits 0
+#[derive(Debug, Args)]
+pub(crate) struct PipelineArgs {
+    /// Where records come in: HOST:PORT (port 0: any) or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Address,
+    /// Where flushes go: HOST:PORT or unix:PATH of a `tidegate-lab sink`, or file:PATH (written and synced)
+    #[arg(long, value_name = "ADDR|file:PATH")]
+    pub(crate) sink: String,
+    /// When to flush
+    #[arg(long, value_enum)]
+    pub(crate) policy: Policy,
+    /// Name to register and report under
+    #[arg(long, default_value = "lab")]
+    pub(crate) name: String,
+    /// The agent's control socket, for the policy `tuned` [default: /run/tidegate/api.sock]
+    #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Keep a report page in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report_dir: Option<PathBuf>,
+    /// Smallest batch size that the agent may set
+    #[arg(long, default_value = "4KiB", value_parser = parse_bytes)]
+    pub(crate) batch_min: u64,
+    /// Batch size without an agent
+    #[arg(long, default_value = "256KiB", value_parser = parse_bytes)]
+    pub(crate) batch: u64,
+    /// Largest batch
+    #[arg(long, default_value = "512KiB", value_parser = parse_bytes)]
+    pub(crate) batch_max: u64,
+    /// Shortest flush interval that the agent may set
+    #[arg(long, default_value = "1ms", value_parser = parse_span)]
+    pub(crate) interval_min: Nanos,
+    /// Flush interval without an agent
+    #[arg(long, default_value = "250ms", value_parser = parse_span)]
+    pub(crate) interval: Nanos,
+    /// Longest flush interval that the agent may set
+    #[arg(long, default_value = "250ms", value_parser = parse_span)]
+    pub(crate) interval_max: Nanos,
+    /// How long settings live without renewal
+    #[arg(long, default_value_t = 10_000, value_name = "MS")]
+    pub(crate) lease_ttl_ms: u64,
+    /// How long lapsed settings are held
+    #[arg(long, default_value_t = 60_000, value_name = "MS")]
+    pub(crate) lease_hold_ms: u64,
+    /// Bytes queued before senders have to wait
+    #[arg(long, default_value = "64MiB", value_parser = parse_bytes)]
+    pub(crate) queue: u64,
+    /// Longest drain after SIGTERM
+    #[arg(long, default_value = "10s", value_parser = parse_span)]
+    pub(crate) drain: Nanos,
+    /// Print one JSON line of counters for each line read from standard input
+    #[arg(long)]
+    pub(crate) stats_on_stdin: bool,
+}
+
+/// Open loop: a record's latency counts from the time it was due, however late it was sent
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The pipeline: HOST:PORT or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) connect: Address,
+    /// Rates and spans, RATExSPAN separated by commas
+    #[arg(long, default_value = DEFAULT_PHASES)]
+    pub(crate) phases: Phases,
+    /// Begin with this long at the first rate, left out of the results
+    #[arg(long, default_value = "0", value_parser = parse_span)]
+    pub(crate) warmup: Nanos,
+    /// Bytes of a record on the wire
+    #[arg(long, default_value_t = 512)]
+    pub(crate) record_bytes: usize,
+    /// Wait this long for acknowledgements after the last phase
+    #[arg(long, default_value = "30s", value_parser = parse_span)]
+    pub(crate) drain: Nanos,
+    /// Begin at this instant of the monotonic clock, ns
+    #[arg(long, value_name = "NS")]
+    pub(crate) start_at: Option<u64>,
+    /// Results as JSON, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Percentile distribution of all records as text, as HdrHistogram plotters read it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr: Option<PathBuf>,
+}
+
+/// Rates that pass through a cold, a warm and a hot regime, and the steps between them.
+pub(crate) const DEFAULT_PHASES: &str = "300x8s,5000x8s,55000x8s,300x8s,20000x8s,55000x8s";
+
+/// Starts a sink, a pipeline and a load for each policy, all at once, and ends them all
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Directory for report pages while it runs; what is put there is removed at the end
+    #[arg(long, default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// The agent's control socket, for the policy `tuned` [default: /run/tidegate/api.sock]
+    #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Which to run
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "fixed,greedy,batcher,tuned")]
+    pub(crate) policies: Vec<Policy>,
+    /// Rates and spans, RATExSPAN separated by commas
+    #[arg(long, default_value = DEFAULT_PHASES)]
+    pub(crate) phases: Phases,
+    /// Begin with this long at the first rate, left out of the results
+    #[arg(long, default_value = "2s", value_parser = parse_span)]
+    pub(crate) warmup: Nanos,
+    /// Bytes of a record on the wire
+    #[arg(long, default_value_t = 512)]
+    pub(crate) record_bytes: usize,
+    /// From the last byte of a flush to its acknowledgement
+    #[arg(long, default_value = "10ms", value_parser = parse_span)]
+    pub(crate) sink_delay: Nanos,
+    /// Lease of the tuned pipeline: life without renewal
+    #[arg(long, default_value_t = 10_000, value_name = "MS")]
+    pub(crate) lease_ttl_ms: u64,
+    /// Lease of the tuned pipeline: hold after that
+    #[arg(long, default_value_t = 60_000, value_name = "MS")]
+    pub(crate) lease_hold_ms: u64,
+    /// The same results as JSON, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Nanoseconds per read of a settings page, beside a mutex and a bare atomic load
+    Page(BenchPageArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchPageArgs {
+    /// Results as JSON, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Prints {"pid": …}, waits for a line on standard input, works, prints a summary. It talks by poll, readv and writev,
+/// so that its own talk is in no count of read and write
+#[derive(Debug, Args)]
+pub(crate) struct SyscallLoadArgs {
+    /// Calls in all, or rounds of the mix
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) calls: u64,
+    /// Threads that share the calls, all alive until the last is done
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: u64,
+    /// Which call
+    #[arg(long, value_enum, default_value_t = Call::Getppid)]
+    pub(crate) syscall: Call,
+    /// Reads and writes that succeed and fail in a known mix, instead of one call
+    #[arg(long)]
+    pub(crate) mix: bool,
+    /// Begin at once
+    #[arg(long)]
+    pub(crate) go: bool,
+    /// Stay alive after the summary until standard input says a line or ends
+    #[arg(long)]
+    pub(crate) hold: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Call {
+    Getppid,
+    Getuid,
+}
+
+/// Prints {"pid": …} of the reader, works for a while, prints the waits as the reader saw them
+#[derive(Debug, Args)]
+pub(crate) struct SocketLoadArgs {
+    /// Kind of socket
+    #[arg(long, value_enum)]
+    pub(crate) kind: SocketKind,
+    /// How sender and reader behave
+    #[arg(long, value_enum)]
+    pub(crate) pattern: Pattern,
+    /// How long
+    #[arg(long, default_value_t = 10)]
+    pub(crate) seconds: u64,
+    /// Wait for a line on standard input before the first message
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Be the sender, on this address
+    #[arg(long, hide = true)]
+    pub(crate) send_to: Option<Address>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SocketKind {
+    Tcp,
+    Unix,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pattern {
+    /// A message each 50 ms; the reader polls, sleeps 20 ms, then reads all
+    Poll20,
+    /// Messages at 0, 4, 8 and 12 ms; the reader reads all at 20 ms
+    Burst4,
+    /// Bursts at one message a millisecond, read at one each two milliseconds
+    SlowReader,
+}

@@ -1,0 +1,145 @@
+//! A slow downstream: flushes come in, an acknowledgement goes out after a fixed delay. Keeps nothing.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tidegate_client::{Nanos, clock};
+
+use crate::cli::SinkArgs;
+use crate::net::{Listener, Stream};
+use crate::out::{json_line, note};
+use crate::parent::take_name;
+use crate::stop::Stop;
+use crate::time::sleep_until;
+use crate::wire::{FLUSH_HEADER, FlushHeader, RecordView, unpack};
+
+/// First line of a process that listens.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Listening {
+    /// Address to connect to.
+    pub(crate) listening: String,
+    /// Its process.
+    pub(crate) pid: u32,
+}
+
+#[derive(Default)]
+struct Counts {
+    flushes: AtomicU64,
+    records: AtomicU64,
+    bytes: AtomicU64,
+    gaps: AtomicU64,
+    repeats: AtomicU64,
+    /// Sequence after the newest record; kept beyond a connection, because a pipeline may connect anew.
+    next: AtomicU64,
+}
+
+/// Last line of a sink: what it received.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Received {
+    /// Flushes acknowledged.
+    pub(crate) flushes: u64,
+    /// Records in them.
+    pub(crate) records: u64,
+    /// Bytes of their bodies.
+    pub(crate) bytes: u64,
+    /// Records that the sequence says are missing, when it was checked.
+    pub(crate) sequence_gaps: Option<u64>,
+    /// Records that came again, or late.
+    pub(crate) sequence_repeats: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Check {
+    Nothing,
+    Sequence,
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn run(args: &SinkArgs) -> Result<()> {
+    take_name("lab-sink");
+    let stop = Stop::listen()?;
+    let listener = Listener::bind(&args.listen)?;
+    let address = listener.address()?;
+    json_line(&Listening { listening: address.to_string(), pid: std::process::id() })?;
+    let counts = Arc::new(Counts::default());
+    let check = if args.verify { Check::Sequence } else { Check::Nothing };
+    let (of_thread, delay) = (Arc::clone(&counts), args.delay);
+    thread::Builder::new().name("lab-sink-accept".into()).spawn(move || accept(&listener, &of_thread, delay, check))?;
+    stop.wait_or(None, None)?;
+    if let crate::net::Address::Unix(path) = &address {
+        // The accepting thread still owns the listener; the file goes now, the rest with the process.
+        std::fs::remove_file(path).ok();
+    }
+    let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+    json_line(&Received {
+        flushes: get(&counts.flushes),
+        records: get(&counts.records),
+        bytes: get(&counts.bytes),
+        sequence_gaps: args.verify.then(|| get(&counts.gaps)),
+        sequence_repeats: args.verify.then(|| get(&counts.repeats)),
+    })
+}
+
+fn accept(listener: &Listener, counts: &Arc<Counts>, delay: Nanos, check: Check) {
+    loop {
+        let stream = match listener.accept() {
+            Ok(stream) => stream,
+            Err(error) => {
+                note(&format!("tidegate-lab sink: accept: {error}"));
+                return;
+            }
+        };
+        let counts = Arc::clone(counts);
+        let serve = move || {
+            if let Err(error) = serve(stream, &counts, delay, check) {
+                note(&format!("tidegate-lab sink: {error:#}"));
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("lab-sink-conn".into()).spawn(serve) {
+            note(&format!("tidegate-lab sink: start a thread: {error} (raise the limit on processes)"));
+        }
+    }
+}
+
+fn serve(mut stream: Stream, counts: &Counts, delay: Nanos, check: Check) -> Result<()> {
+    let mut header = [0; FLUSH_HEADER];
+    let mut body = Vec::new();
+    while read_or_end(&mut stream, &mut header)? {
+        let flush = FlushHeader::parse(&header)?;
+        body.resize(flush.length, 0);
+        stream.read_exact(&mut body).context("read a flush")?;
+        let due = clock::monotonic() + delay;
+        counts.flushes.fetch_add(1, Ordering::Relaxed);
+        counts.records.fetch_add(flush.records, Ordering::Relaxed);
+        counts.bytes.fetch_add(flush.length as u64, Ordering::Relaxed);
+        if check == Check::Sequence {
+            check_sequence(&unpack(&body)?, counts)?;
+        }
+        sleep_until(due);
+        stream.write_all(&flush.id.to_le_bytes()).context("acknowledge a flush")?;
+    }
+    Ok(())
+}
+
+/// Fills `buffer`; `false` when the stream ended before its first byte.
+fn read_or_end(stream: &mut Stream, buffer: &mut [u8]) -> Result<bool> {
+    let n = stream.read(buffer).context("read a flush")?;
+    if n > 0 {
+        stream.read_exact(&mut buffer[n..]).context("read a flush")?;
+    }
+    Ok(n > 0)
+}
+
+fn check_sequence(mut raw: &[u8], counts: &Counts) -> Result<()> {
+    while let Some((record, length)) = RecordView::parse(raw)? {
+        let expected = counts.next.fetch_max(record.sequence + 1, Ordering::Relaxed);
+        counts.gaps.fetch_add(record.sequence.saturating_sub(expected), Ordering::Relaxed);
+        counts.repeats.fetch_add(u64::from(record.sequence < expected), Ordering::Relaxed);
+        raw = &raw[length..];
+    }
+    Ok(())
+}
