@@ -22,6 +22,8 @@ use crate::ui;
 
 /// Rates of the phases, records a second: all three regimes and the steps between them.
 const RATES: [u32; 6] = [300, 5_000, 55_000, 300, 20_000, 55_000];
+/// Seconds of a phase that the promises are about.
+const FULL_PHASE: u32 = 8;
 /// How long the agent may take to open its socket: it loads its probes first.
 const AGENT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -62,6 +64,11 @@ pub(super) fn run(workspace: &Workspace, built: &Built, seconds: u32, afterwards
     verdict::decisions(&witness);
     verdict::flame(&witness, &workspace.root);
     verdict::print(&Report::read(&report)?, &witness);
+    if seconds < FULL_PHASE {
+        ui::line(format_args!(
+            "the promises are about phases of {FULL_PHASE} s: in shorter ones a queue has less time to grow"
+        ));
+    }
     ui::line(format_args!("report: {}", report.display()));
     let name = witness.pipelines.last().map_or("ingest", |seen| seen.pipeline.name.as_str());
     match afterwards {

@@ -2,8 +2,9 @@
 //! and one flame graph taken while the tuned pipeline still lives. Never asks more than twice a second.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -155,13 +156,19 @@ fn take(flame: &Flame, socket: &Path, pid: u32) -> Result<PathBuf> {
     let mut command = Command::new(&flame.tidegate);
     command.args(["flame", "--from", "-60s", "--pid"]).arg(pid.to_string());
     command.arg("-o").arg(&flame.file).arg("--socket").arg(socket);
-    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    let status = Leash::start(&mut command)?.wait()?;
-    if status.success() {
-        Ok(flame.file.clone())
-    } else {
-        Err(anyhow!("`tidegate flame --pid {pid}` failed ({status})"))
+    let (mut reader, writer) = std::io::pipe().context("make a pipe")?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+    let leash = Leash::start(&mut command)?;
+    // The command holds an end of the pipe, which has to close before what was said is whole. It is said here, after
+    // the end, and never amid the laboratory's table.
+    drop(command);
+    let mut said = String::new();
+    reader.read_to_string(&mut said).context("read what `tidegate flame` says")?;
+    let status = leash.wait()?;
+    if !status.success() {
+        return Err(anyhow!("`tidegate flame --pid {pid}` failed ({status}): {}", said.trim()));
     }
+    Ok(flame.file.clone())
 }
 
 #[cfg(test)]

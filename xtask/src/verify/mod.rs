@@ -113,7 +113,8 @@ fn report(rows: &[Row], took: Duration) -> ExitCode {
             all.privileged_skipped
         )
     };
-    ui::line(format_args!("{} tests ran in {}", all.ran(), ui::span(took)));
+    let twice = "those of the agent without and with its probes";
+    ui::line(format_args!("{} tests ran in {}, {twice}", all.ran(), ui::span(took)));
     ui::line(format_args!("{} of them are privileged kernel tests, {rights}", all.privileged));
     for row in rows {
         if let Verdict::Skipped(cause) = &row.finding.verdict {
