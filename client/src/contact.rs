@@ -28,14 +28,14 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum ContactError {
     /// Nobody to talk to, or the talk broke off.
-    #[error("{action} {socket}: {source} (is `tidegate agent` running, and may this user open its socket?)")]
+    #[error("{action} {socket}: {cause} (is `tidegate agent` running, and may this user open its socket?)")]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which socket.
         socket: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Not HTTP, or more of it than is reasonable.
     #[error("reply on {socket}: {what} (is it tidegate's socket?)")]
@@ -87,10 +87,10 @@ struct Exchange {
 impl Exchange {
     /// Connects; a listener whose backlog is full is waited for no longer than an exchange may take.
     fn begin(socket: &Path) -> Result<Self, ContactError> {
-        let io = |source: rustix::io::Errno| ContactError::Io {
+        let io = |cause: rustix::io::Errno| ContactError::Io {
             action: "connect to",
             socket: socket.into(),
-            source: source.into(),
+            cause: cause.into(),
         };
         let address = SocketAddrUnix::new(socket).map_err(io)?;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(io)?;
@@ -165,8 +165,8 @@ impl Exchange {
         }
     }
 
-    fn io(&self, action: &'static str, source: io::Error) -> ContactError {
-        ContactError::Io { action, socket: self.socket.clone(), source }
+    fn io(&self, action: &'static str, cause: io::Error) -> ContactError {
+        ContactError::Io { action, socket: self.socket.clone(), cause }
     }
 
     fn bad(&self, what: String) -> ContactError {

@@ -59,7 +59,7 @@ impl PageWriter {
             return Err(PageError::ValueCount { path: path.into(), found: initial.len(), room: SETTINGS_VALUES });
         }
         let file = match open_page(path, Access::Write) {
-            Err(PageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(PageError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
                 create_page(path, initial)?;
                 open_page(path, Access::Write)?
             }
@@ -68,7 +68,7 @@ impl PageWriter {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(PageError::InUse { path: path.into() }),
-            Err(TryLockError::Error(source)) => return Err(PageError::io("lock", path, source)),
+            Err(TryLockError::Error(cause)) => return Err(PageError::io("lock", path, cause)),
         }
         let page = Page::map_writable(&file).map_err(|e| PageError::io("map", path, e))?;
         let in_use = check_header(&page, path)?;

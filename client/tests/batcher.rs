@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::Duration;
 
 use tidegate_client::abi::{Knobs, LeaseTerms, Registration, ReportWord};
 use tidegate_client::batcher::Closed;
-use tidegate_client::rule::{Cause, L0};
+use tidegate_client::rule::{Cause, L0, Queue, Rule, Sink, Verdict};
 use tidegate_client::{Batcher, Bytes, Nanos, Options, ReportPage, Settings, Source, Tuner, clock};
 
 const FOREVER: Nanos = Nanos(u64::MAX / 4);
@@ -140,4 +144,48 @@ fn without_an_agent_a_tuned_batcher_runs_on_its_own_settings() {
     assert_eq!(batch.cause(), Cause::Age);
     assert!(clock::monotonic() - began >= Nanos::from_millis(250));
     batch.acknowledge();
+}
+
+/// Flushes by age alone, at an age that can be changed from outside.
+struct ByAge(Arc<AtomicU64>);
+
+impl Rule for ByAge {
+    fn decide(&self, _: &Settings, queue: &Queue, sink: Sink, now: Nanos) -> Verdict {
+        let age = Nanos(self.0.load(Ordering::Relaxed));
+        match queue.oldest.filter(|_| sink != Sink::Busy).map(|oldest| oldest + age) {
+            None => Verdict::Wait { until: None },
+            Some(due) if now >= due => Verdict::Flush { cause: Cause::Age, take: queue.bytes },
+            Some(due) => Verdict::Wait { until: Some(due) },
+        }
+    }
+}
+
+#[test]
+fn a_flusher_asleep_wakes_for_the_first_event_and_for_shorter_settings() {
+    let age = Arc::new(AtomicU64::new(1_000_000));
+    let rule = Box::new(ByAge(Arc::clone(&age)));
+    let batcher = Batcher::new(Options { rule, ..Options::default() });
+    let (tell, told) = sync_channel(1);
+    let far_end = batcher.clone();
+    let thread = thread::spawn(move || {
+        while let Some(batch) = far_end.next_batch() {
+            tell.send(batch.events()).unwrap();
+            batch.acknowledge();
+        }
+    });
+    let next = || told.recv_timeout(Duration::from_secs(20)).expect("the flusher sleeps on");
+    // Most of these meet a flusher that sleeps without a time to wake at.
+    for i in 0..100 {
+        batcher.push(i, Bytes(1)).unwrap();
+        assert_eq!(next(), 1);
+    }
+    age.store(FOREVER.0, Ordering::Relaxed);
+    batcher.push(0, Bytes(1)).unwrap();
+    assert!(told.recv_timeout(Duration::from_millis(20)).is_err(), "an age of centuries is not reached");
+    // Not yet due, so that the flusher must be told of an earlier time and not of a flush.
+    age.store(200_000_000, Ordering::Relaxed);
+    batcher.push(1, Bytes(1)).unwrap();
+    assert_eq!(next(), 2);
+    batcher.close();
+    thread.join().unwrap();
 }

@@ -9,14 +9,14 @@ use crate::abi::PAGE_BYTES;
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
     /// A system call failed.
-    #[error("{action} page {path}: {source} ({})", remedy(source))]
+    #[error("{action} page {path}: {cause} ({})", remedy(cause))]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Not a plain file.
     #[error("page {path}: not a plain file (remove it, the agent creates the page anew)")]
@@ -81,8 +81,8 @@ pub enum PageError {
 }
 
 impl PageError {
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.into(), source }
+    pub(crate) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self::Io { action, path: path.into(), cause }
     }
 }
 
