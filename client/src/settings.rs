@@ -55,14 +55,12 @@ pub struct SettingsReader {
     phase: Phase,
     seen_expires: u64,
     reads: u32,
-    last: Reading,
 }
 
 impl SettingsReader {
     /// A reader without a page: the pipeline's own settings.
     pub fn new(knobs: Knobs, terms: LeaseTerms) -> Self {
-        let last = own(&knobs);
-        Self { knobs, lease: Lease::new(terms), page: None, phase: Phase::Own, seen_expires: 0, reads: 0, last }
+        Self { knobs, lease: Lease::new(terms), page: None, phase: Phase::Own, seen_expires: 0, reads: 0 }
     }
 
     /// A reader of the page at `path`, for a pipeline that was handed one by other means than a registration.
@@ -75,7 +73,6 @@ impl SettingsReader {
     /// Changes to another page; the lease is looked at anew with the next read.
     pub(crate) fn set_page(&mut self, page: Option<(Arc<PageReader>, ValueOrder)>) {
         self.page = page;
-        self.last = self.own();
         self.look_again();
     }
 
@@ -94,13 +91,13 @@ impl SettingsReader {
     #[inline]
     pub fn read_at(&mut self, boottime: impl FnOnce() -> Nanos) -> Reading {
         let Some((page, order)) = &self.page else { return self.own() };
-        // A page that could not be copied is as good as one that did not change.
         let Some([expires, generation, batch, interval]) = page.read_two(order.batch, order.interval) else {
-            return self.last;
+            // No writer publishes without a pause for thousands of copies; one that does has gone astray.
+            return self.own();
         };
         self.reads += 1;
         if expires != self.seen_expires || self.reads >= READS_PER_CLOCK {
-            self.look(expires, boottime());
+            self.look(expires, boottime);
         }
         if self.phase == Phase::Own {
             return self.own();
@@ -109,21 +106,24 @@ impl SettingsReader {
             batch: Bytes(clamp(batch, &self.knobs.batch_bytes)),
             interval: Nanos::from_micros(clamp(interval, &self.knobs.flush_interval_us)),
         };
-        self.last = Reading { settings, generation, phase: self.phase };
-        self.last
+        Reading { settings, generation, phase: self.phase }
     }
 
-    fn look(&mut self, expires: u64, now: Nanos) {
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self, expires: u64, boottime: impl FnOnce() -> Nanos) {
         self.reads = 0;
         self.seen_expires = expires;
-        self.phase = self.lease.phase(Nanos(expires), now);
+        self.phase = self.lease.phase(Nanos(expires), boottime());
     }
 
+    #[inline]
     fn own(&self) -> Reading {
         own(&self.knobs)
     }
 }
 
+#[inline]
 fn own(knobs: &Knobs) -> Reading {
     let settings = Settings {
         batch: Bytes(knobs.batch_bytes.default),
@@ -133,6 +133,7 @@ fn own(knobs: &Knobs) -> Reading {
 }
 
 /// Unlike `Ord::clamp` it never panics: bounds are checked at registration, a reader can be made without one.
+#[inline]
 fn clamp(value: u64, range: &KnobRange) -> u64 {
     value.min(range.max).max(range.min)
 }

@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(90);
 #[derive(Clone, Debug, clap::Args)]
 pub struct AgentAt {
     /// Control socket of the agent
-    #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET", default_value = DEFAULT_SOCKET)]
+    #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET", default_value = DEFAULT_SOCKET, global = true)]
     pub socket: PathBuf,
 }
 

@@ -1,7 +1,7 @@
 //! Flame graphs, drawn by inferno.
 
 use inferno::flamegraph::color::{MultiPalette, Palette};
-use inferno::flamegraph::{Options, from_lines};
+use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::folded::{Folded, folded_text};
 
@@ -30,6 +30,8 @@ pub fn flame_svg(folded: &Folded, title: &str, subtitle: &str) -> Result<Vec<u8>
     // The same frame has the same colour in every graph, so that two can be compared by eye.
     options.hash = true;
     options.font_size = 12;
+    // The start of a path says more than its end: which crate, which module.
+    options.text_truncate_direction = TextTruncateDirection::Right;
     options.min_width = 0.1;
     let mut svg = Vec::new();
     from_lines(&mut options, text.lines(), &mut svg).map_err(|cause| FlameError::Draw(cause.to_string()))?;

@@ -73,17 +73,17 @@ mod tests {
         let key = StackKey {
             pid: Pid(1),
             comm: Comm(*b"app\0\0\0\0\0\0\0\0\0\0\0\0\0"),
-            kernel: vec![0xf1, 0xf3],
-            user: vec![0xa1, 0xa3],
+            kernel: vec![0xf001, 0xf003],
+            user: vec![0xa001, 0xa003, 0],
         };
         let mut counts = StackCounts::starting(Nanos(0));
         counts.counts.insert(key, 3);
         let mut names = Names::default();
         for (space, address, name) in [
-            (Space::Kernel, 0xf1, "copy_page"),
-            (Space::Kernel, 0xf2, "do_syscall_64"),
-            (Space::User(Pid(1)), 0xa1, "write"),
-            (Space::User(Pid(1)), 0xa2, "app::main"),
+            (Space::Kernel, 0xf001, "copy_page"),
+            (Space::Kernel, 0xf002, "do_syscall_64"),
+            (Space::User(Pid(1)), 0xa001, "write"),
+            (Space::User(Pid(1)), 0xa002, "app::main"),
         ] {
             names.insert(space, address, [name.to_owned()]);
         }

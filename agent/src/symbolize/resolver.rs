@@ -134,9 +134,13 @@ fn look_up<'a>(symbolizer: &'a Symbolizer, pid: Pid, addresses: &[u64]) -> Vec<S
     })
 }
 
+/// Nothing is ever mapped below this: a frame pointer chain that leads there has ended.
+const LOWEST_ADDRESS: u64 = 4096;
+
 /// The addresses under which the frames of a stack are looked up: the innermost as it is, callers one byte earlier.
 pub fn frames(stack: &[u64], space: Space) -> impl Iterator<Item = (Space, u64)> + '_ {
-    stack.iter().enumerate().map(move |(i, address)| (space, if i == 0 { *address } else { address.saturating_sub(1) }))
+    let place = move |(i, address): (usize, &u64)| (space, if i == 0 { *address } else { address.saturating_sub(1) });
+    stack.iter().enumerate().map(place).filter(|(_, address)| *address >= LOWEST_ADDRESS)
 }
 
 /// Where the files of a process are mapped.

@@ -1,5 +1,6 @@
 //! Integration tests.
 
+mod cli;
 mod config;
 mod control;
 mod replay;

@@ -31,6 +31,9 @@ pub(crate) const AGENT: Uid = Uid(990);
 /// The instant at which the clock of these tests stands.
 pub(crate) const NOW: Nanos = Nanos::from_secs(1_000);
 
+/// A test that waits for something that never comes ends then.
+const LONGEST: std::time::Duration = std::time::Duration::from_mins(1);
+
 /// A registration that is right in every respect.
 pub(crate) const REGISTRATION: &str = r#"{
     "knobs": {
@@ -81,7 +84,7 @@ impl Stage {
             .run_until(async {
                 tokio::select! {
                     () = serve(bound.listener(), router(&self.app), limits) => unreachable!("it serves for ever"),
-                    () = test(bound.path()) => {}
+                    in_time = tokio::time::timeout(LONGEST, test(bound.path())) => in_time.expect("it takes for ever"),
                 }
             })
             .await;

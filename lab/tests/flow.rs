@@ -1,0 +1,248 @@
+//! Sink, pipeline and load as real processes: everything that is sent is acknowledged, and arrives once and in order.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test reports what it could not do by panicking")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+/// A running part of the laboratory, ended with its test.
+struct Part {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Part {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"))
+    }
+
+    fn address(&mut self) -> String {
+        self.line()["listening"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks for the end; returns the summary.
+    fn stop(mut self) -> Value {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let summary = self.line();
+        assert!(self.child.wait().unwrap().success());
+        summary
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // One that has ended already needs no killing.
+        self.child.kill().and_then(|()| self.child.wait()).ok();
+    }
+}
+
+fn load(args: &[&str]) -> (bool, Value, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"))
+        .args(["load", "--json", "-"])
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.success(), report, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Two seconds of load through a pipeline of `policy`; `listen` and `sink_listen` say over what.
+fn check(policy: &str, listen: &str, sink_listen: &str) {
+    let mut sink = Part::start(&["sink", "--listen", sink_listen, "--delay", "5ms", "--verify"]);
+    let sink_address = sink.address();
+    let mut pipeline = Part::start(&[
+        "pipeline",
+        "--listen",
+        listen,
+        "--sink",
+        &sink_address,
+        "--policy",
+        policy,
+        "--interval",
+        "50ms",
+    ]);
+    let address = pipeline.address();
+    let (ok, report, errors) = load(&["--connect", &address, "--phases", "500x500ms,8000x1s,200x500ms"]);
+    assert!(ok, "{errors}");
+    assert_eq!((&report["scheduled"], &report["missing"]), (&8350.into(), &0.into()), "{report}");
+    let worst = report["by_event"]["max_ms"].as_f64().unwrap();
+    assert!(worst >= 5.0, "{worst} ms is less than the sink's own delay");
+
+    let stats = pipeline.stop();
+    assert_eq!((&stats["events_in"], &stats["events_out"]), (&8350.into(), &8350.into()), "{stats}");
+    let received = sink.stop();
+    assert_eq!(received["records"], 8350);
+    assert_eq!((&received["sequence_gaps"], &received["sequence_repeats"]), (&0.into(), &0.into()), "{received}");
+}
+
+fn unix(dir: &Path, name: &str) -> String {
+    format!("unix:{}", dir.join(name).display())
+}
+
+#[test]
+fn fixed_loses_nothing_over_tcp() {
+    check("fixed", "127.0.0.1:0", "127.0.0.1:0");
+}
+
+#[test]
+fn batcher_loses_nothing_over_tcp() {
+    check("batcher", "127.0.0.1:0", "127.0.0.1:0");
+}
+
+#[test]
+fn fixed_loses_nothing_over_unix_sockets_and_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    check("fixed", &unix(dir.path(), "in"), &unix(dir.path(), "out"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn batcher_loses_nothing_over_unix_sockets_and_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    check("batcher", &unix(dir.path(), "in"), &unix(dir.path(), "out"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_full_queue_holds_the_sender_up_and_drops_nothing() {
+    let mut sink = Part::start(&["sink", "--listen", "127.0.0.1:0", "--delay", "20ms", "--verify"]);
+    let sink_address = sink.address();
+    let small = ["--policy", "batcher", "--queue", "32KiB", "--batch", "8KiB", "--batch-max", "16KiB"];
+    let mut args = vec!["pipeline", "--listen", "127.0.0.1:0", "--sink", &sink_address];
+    args.extend(small);
+    let mut pipeline = Part::start(&args);
+    let address = pipeline.address();
+    // Twice what the sink can take at 16 KiB each 20 ms.
+    let (ok, report, errors) = load(&["--connect", &address, "--phases", "3200x1s"]);
+    assert!(ok, "{errors}");
+    assert_eq!(report["missing"], 0);
+    assert!(report["by_event"]["max_ms"].as_f64().unwrap() > 300.0, "the wait counts from the schedule: {report}");
+    let stats = pipeline.stop();
+    assert!(stats["by_panic"].as_u64().unwrap() > 0, "{stats}");
+    assert_eq!(sink.stop()["sequence_gaps"], 0);
+}
+
+#[test]
+fn a_sink_that_dies_and_comes_back_gets_every_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = unix(dir.path(), "out");
+    let sink_args = ["sink", "--listen", &at, "--delay", "5ms"];
+    let mut first = Part::start(&sink_args);
+    first.address();
+    let mut pipeline = Part::start(&[
+        "pipeline",
+        "--listen",
+        "127.0.0.1:0",
+        "--sink",
+        &at,
+        "--policy",
+        "batcher",
+        "--interval",
+        "20ms",
+    ]);
+    let address = pipeline.address();
+    let (ok, report, errors) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| load(&["--connect", &address, "--phases", "2000x2s"]));
+        // The sink dies once it has taken something: its first flush is under way when the pipeline has connected and
+        // the load runs, and it is killed in any case long before the load ends.
+        drop(first);
+        let mut second = Part::start(&sink_args);
+        second.address();
+        let result = load.join().unwrap();
+        second.stop();
+        result
+    });
+    assert!(ok, "{errors}");
+    assert_eq!(report["missing"], 0);
+    let stats = pipeline.stop();
+    assert_eq!(stats["events_out"], 4000);
+    assert!(stats["sink_errors"].as_u64().unwrap() > 0, "{stats}");
+}
+
+#[test]
+fn a_file_is_a_sink_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("out");
+    let target = format!("file:{}", file.display());
+    let mut pipeline = Part::start(&["pipeline", "--listen", "127.0.0.1:0", "--sink", &target, "--policy", "greedy"]);
+    let address = pipeline.address();
+    let (ok, report, errors) = load(&["--connect", &address, "--phases", "1000x500ms"]);
+    assert!(ok, "{errors}");
+    assert_eq!(report["missing"], 0);
+    let stats = pipeline.stop();
+    let on_disk = std::fs::metadata(&file).unwrap().len();
+    assert_eq!(on_disk, stats["compressed_bytes"].as_u64().unwrap() + 16 * stats["flushes"].as_u64().unwrap());
+}
+
+#[test]
+fn a_comparison_prints_its_table_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"))
+        .args(["compare", "--policies", "fixed,greedy", "--phases", "300x1s,3000x1s", "--warmup", "200ms"])
+        .args([std::ffi::OsStr::new("--dir"), dir.path().as_os_str(), "--json".as_ref(), json.as_os_str()])
+        .output()
+        .unwrap();
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(table.contains("all, by seconds") && table.contains("greedy"), "{table}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["pipelines"][0]["name"], "lab-fixed");
+    assert!(report["pipelines"][0]["pid"].as_u64().unwrap() > 0);
+    assert_eq!(report["pipelines"][1]["received"]["sequence_gaps"], 0);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the report stays");
+}
+
+#[test]
+fn tuned_without_an_agent_is_refused_with_a_remedy() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"))
+        .args(["compare", "--socket", "/nonexistent/api.sock"])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(error.contains("/nonexistent/api.sock") && error.contains("--policies fixed,greedy,batcher"), "{error}");
+}
+
+#[test]
+fn the_helpers_of_the_kernel_tests_do_exactly_what_they_say() {
+    let run = |args: &[&str]| {
+        let mut part = Part::start(args);
+        let (ready, done) = (part.line(), part.line());
+        let mut rest = String::new();
+        part.lines.read_to_string(&mut rest).unwrap();
+        assert!(part.child.wait().unwrap().success());
+        assert_eq!((&ready["pid"], rest.as_str()), (&part.child.id().into(), ""));
+        done
+    };
+    let done = run(&["syscall-load", "--calls", "1001", "--threads", "2", "--go"]);
+    assert_eq!((&done["calls"], &done["threads"]), (&1001.into(), &2.into()));
+    let mix = run(&["syscall-load", "--mix", "--calls", "10", "--go"]);
+    assert_eq!((&mix["reads"], &mix["read_errors"], &mix["read_bytes"]), (&30.into(), &10.into(), &1000.into()));
+    assert_eq!((&mix["writes"], &mix["write_errors"], &mix["write_bytes"]), (&20.into(), &10.into(), &1000.into()));
+
+    for kind in ["tcp", "unix"] {
+        let done = run(&["socket-load", "--kind", kind, "--pattern", "burst4", "--seconds", "1"]);
+        assert_eq!(done["messages"], done["reads"].as_u64().unwrap() * 4, "{done}");
+        let mean = done["wait"]["mean_ms"].as_f64().unwrap();
+        assert!((13.0..20.0).contains(&mean), "mean wait {mean} ms, planted 14 ms");
+    }
+}
