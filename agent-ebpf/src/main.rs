@@ -17,6 +17,7 @@ mod probes {
     pub mod syscall;
 }
 mod residency;
+mod task;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -55,6 +55,7 @@ pub fn consume(ring: &mut MarkRing, stats: &mut SocketStats, end: u64, now: u64)
     // A helper rather than a loop: the verifier walks the body once, not once for each of the marks.
     // SAFETY: the callback has the prototype that the helper wants, and its context outlives the call.
     unsafe { bpf_loop(MARKS as u32, retire_mark as *mut c_void, (&raw mut retire).cast(), 0) };
+    // SAFETY: they were references a moment ago, and the callback has returned.
     let (ring, stats) = unsafe { (&mut *retire.ring, &mut *retire.stats) };
     if ring.consumed < end {
         // Read before its arrival was noted, on another CPU at the same moment: it did not wait. Bytes from before the
@@ -74,8 +75,9 @@ pub fn consume(ring: &mut MarkRing, stats: &mut SocketStats, end: u64, now: u64)
 
 /// Retires the oldest mark as far as the read reaches. Returns 1 when the read is used up.
 extern "C" fn retire_mark(_index: u32, retire: *mut Retire) -> i64 {
-    // SAFETY: the context that `consume` passed, and the map values that it points to.
+    // SAFETY: the context that `consume` passed.
     let retire = unsafe { &mut *retire };
+    // SAFETY: the map values that it points to.
     let (ring, stats) = unsafe { (&mut *retire.ring, &mut *retire.stats) };
     let end = retire.end;
     if ring.consumed >= end || ring.tail == ring.head {

@@ -3,16 +3,14 @@
 use agent_common::{CpuSample, LossReason, MAX_FRAMES, RecordHeader, RecordKind};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_F_USER_STACK, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_get_stack,
-    bpf_ktime_get_ns,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_stack};
 use aya_ebpf::macros::{map, perf_event};
 use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::PerfEventContext;
 
 use crate::maps::{SAMPLES, WATCH_CPU, lost, watched};
 use crate::offsets::{OFF_TASK_FLAGS, of};
+use crate::task;
 
 const STACK_BYTES: usize = MAX_FRAMES * 8;
 const HEAD_BYTES: usize = size_of::<RecordHeader>() + size_of::<CpuSample>();
@@ -31,8 +29,7 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 // perf_event on cpu-clock, since 4.9
 #[perf_event]
 fn cpu_sample(ctx: PerfEventContext) -> u32 {
-    // SAFETY (helpers below): they take no pointer or one into the scratch record, with its size.
-    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let pid_tgid = task::pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
     if tgid == 0 || !watched(tgid, WATCH_CPU) {
         return 0; // Process 0 is the idle loop.
@@ -44,6 +41,7 @@ fn cpu_sample(ctx: PerfEventContext) -> u32 {
     // SAFETY: a per-CPU value, see `Scratch`.
     let scratch = unsafe { &mut *scratch };
     let frames = scratch.frames.as_mut_ptr();
+    // SAFETY: STACK_BYTES may be written at `frames`.
     let kernel = unsafe { bpf_get_stack(ctx.as_ptr(), frames.cast(), STACK_BYTES as u32, 0) };
     let kernel = bounded(kernel, LossReason::KernelStackFailed);
     // SAFETY: `kernel` is at most STACK_BYTES, and as many bytes follow.
@@ -52,21 +50,19 @@ fn cpu_sample(ctx: PerfEventContext) -> u32 {
         0
     } else {
         let user =
+            // SAFETY: STACK_BYTES may be written at `user_at`.
             unsafe { bpf_get_stack(ctx.as_ptr(), user_at.cast(), STACK_BYTES as u32, u64::from(BPF_F_USER_STACK)) };
         bounded(user, LossReason::UserStackFailed)
     };
 
     let len = HEAD_BYTES + kernel + user;
-    scratch.header = RecordHeader {
-        len: len as u32,
-        kind: RecordKind::CpuSample as u16,
-        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
-        time_ns: unsafe { bpf_ktime_get_ns() },
-    };
+    scratch.header =
+        RecordHeader { len: len as u32, kind: RecordKind::CpuSample as u16, cpu: task::cpu(), time_ns: task::now() };
     scratch.sample.pid = tgid;
     scratch.sample.tid = pid_tgid as u32;
     scratch.sample.kernel_len = kernel as u32;
     scratch.sample.user_len = user as u32;
+    // SAFETY: the name is as long as it says.
     unsafe { bpf_get_current_comm(scratch.sample.comm.as_mut_ptr().cast(), scratch.sample.comm.len() as u32) };
 
     if len > size_of::<Scratch>() {
@@ -94,8 +90,5 @@ fn bounded(length: i64, reason: LossReason) -> usize {
 #[inline(always)]
 fn is_kernel_thread() -> bool {
     const PF_KTHREAD: u32 = 0x0020_0000;
-    let task = unsafe { bpf_get_current_task_btf() }.cast::<u8>();
-    // SAFETY: a trusted pointer; the place is that of a u32 field in the running kernel.
-    let flags = unsafe { *task.add(of(&OFF_TASK_FLAGS)).cast::<u32>() };
-    flags & PF_KTHREAD != 0
+    task::word(of(&OFF_TASK_FLAGS)) & PF_KTHREAD != 0
 }

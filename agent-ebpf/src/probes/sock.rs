@@ -6,7 +6,7 @@
 use core::ffi::c_void;
 
 use agent_common::{LossReason, MarkRing, SOCKET_KIND_TCP, SocketStats};
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
@@ -17,6 +17,7 @@ use crate::offsets::{
 };
 use crate::probes::sock_iter::adopt;
 use crate::residency::{arrive, consume};
+use crate::task;
 
 const MSG_PEEK: i32 = 2;
 
@@ -45,13 +46,11 @@ fn sock_arrive(ctx: BtfTracePointContext) -> i32 {
     } else {
         ring.arrived + newest_buffer(sk)
     };
-    // SAFETY: no pointer is passed.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if arrive(ring, end, now) {
-        if let Some(stats) = SOCKETS.get_ptr_mut(ring.cookie) {
-            // SAFETY: a value of the map; a lost increment in a race is a lost increment of a diagnostic.
-            unsafe { (*stats).merged += 1 };
-        }
+    if arrive(ring, end, task::now())
+        && let Some(stats) = SOCKETS.get_ptr_mut(ring.cookie)
+    {
+        // SAFETY: a value of the map; a lost increment in a race is a lost increment of a diagnostic.
+        unsafe { (*stats).merged += 1 };
     }
     0
 }
@@ -67,8 +66,7 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
     }
     let Some(ring) = marks(sk, 0) else {
         // A socket that was made since the last look at the descriptors: watched from its first read on.
-        // SAFETY: no pointer is passed.
-        let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+        let tgid = task::tgid();
         if watched(tgid, WATCH_SOCKETS) {
             adopt(sk, tgid);
         }
@@ -89,8 +87,7 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
     } else {
         ring.consumed + ret as u64
     };
-    // SAFETY: no pointer is passed.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = task::now();
     // The end of a TCP stream takes a position of its own, which is no byte.
     let fin = end.wrapping_sub(ring.consumed) == ret as u64 + 1;
     consume(ring, stats, if fin { end - 1 } else { end }, now);

@@ -122,7 +122,8 @@ pub fn adopt(sk: *mut c_void, tgid: u32) {
     let Some(kind) = stream_kind(sk) else { return };
     // SAFETY: `sk` is a trusted pointer to a socket.
     let cookie = unsafe { bpf_get_socket_cookie(sk) };
-    // Kept when the socket was watched before; a full table shows when the first read finds nothing.
+    // Kept when the socket was watched before.
+    #[expect(clippy::needless_borrows_for_generic_args, reason = "a copy would not fit on the stack of a probe")]
     if SOCKETS.get_ptr(cookie).is_none() && SOCKETS.insert(cookie, &NO_STATS, u64::from(BPF_NOEXIST)).is_err() {
         lost(LossReason::SocketTableFull);
         return;
@@ -173,23 +174,23 @@ fn tcp(sk: *mut c_void, seen: &mut SocketSeen) {
 fn unix(sk: *mut c_void, seen: &mut SocketSeen) {
     seen.receive_queue = unix_unread(sk);
     unix_name(sk, &mut seen.local);
-    if let Some(peer) = field::<u64>(sk, &OFF_UNIX_PEER) {
-        if peer != 0 {
-            let peer = peer as *mut c_void;
-            seen.send_queue = unix_unread(peer);
-            unix_name(peer, &mut seen.remote);
-        }
+    if let Some(peer) = field::<u64>(sk, &OFF_UNIX_PEER)
+        && peer != 0
+    {
+        let peer = peer as *mut c_void;
+        seen.send_queue = unix_unread(peer);
+        unix_name(peer, &mut seen.remote);
     }
 }
 
 #[inline(always)]
 fn unix_name(sk: *mut c_void, target: &mut [u8; agent_common::SOCKET_NAME_BYTES]) {
     const FAMILY_BYTES: usize = 2;
-    if let Some(address) = field::<u64>(sk, &OFF_UNIX_ADDR) {
-        if address != 0 {
-            let name = (address as *const u8).wrapping_add(of(&OFF_UNIX_ADDRESS_NAME) + FAMILY_BYTES);
-            copy(target, name.cast());
-        }
+    if let Some(address) = field::<u64>(sk, &OFF_UNIX_ADDR)
+        && address != 0
+    {
+        let name = (address as *const u8).wrapping_add(of(&OFF_UNIX_ADDRESS_NAME) + FAMILY_BYTES);
+        copy(target, name.cast());
     }
 }
 
@@ -216,5 +217,5 @@ fn unix_unread(sk: *mut c_void) -> u64 {
         }
         sum
     };
-    if sum > taken { sum - taken } else { 0 }
+    sum.saturating_sub(taken)
 }

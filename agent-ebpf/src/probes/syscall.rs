@@ -4,13 +4,13 @@
 
 use agent_common::{COMPAT_BIT, LossReason, SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SyscallKey, SyscallStats};
 use aya_ebpf::bindings::{BPF_NOEXIST, pt_regs};
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::bucket::bucket;
 use crate::maps::{STARTS, SYSCALLS, WATCH_SYSCALLS, lost, watched};
 use crate::offsets::{OFF_TASK_STATUS, SLOT_MASK, of, present};
+use crate::task;
 
 /// Low bits of a slot that hold the time.
 const TIME_BITS: u32 = 42;
@@ -33,14 +33,13 @@ static ZERO: SyscallStats = SyscallStats {
 // tp_btf sys_enter(struct pt_regs *regs, long id), since 5.5
 #[btf_tracepoint(function = "sys_enter")]
 fn syscall_enter(_ctx: BtfTracePointContext) -> i32 {
-    // SAFETY (helpers below): they take no pointer.
-    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let pid_tgid = task::pid_tgid();
     if !watched((pid_tgid >> 32) as u32, WATCH_SYSCALLS) {
         return 0;
     }
     let tid = pid_tgid & TID_MASK;
     if let Some(slot) = STARTS.get_ptr_mut(tid as u32 & of(&SLOT_MASK) as u32) {
-        let now = unsafe { bpf_ktime_get_ns() } & TIME_MASK;
+        let now = task::now() & TIME_MASK;
         // SAFETY: a value of the map; one aligned word, so another thread sees all of it or nothing.
         unsafe { slot.write_volatile((tid << TIME_BITS) | now) };
     }
@@ -50,7 +49,7 @@ fn syscall_enter(_ctx: BtfTracePointContext) -> i32 {
 // tp_btf sys_exit(struct pt_regs *regs, long ret), since 5.5
 #[btf_tracepoint(function = "sys_exit")]
 fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
-    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let pid_tgid = task::pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
     let tid = pid_tgid & TID_MASK;
     let Some(slot) = STARTS.get_ptr_mut(tid as u32 & of(&SLOT_MASK) as u32) else { return 0 };
@@ -78,15 +77,15 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     stats.calls += 1;
     if ret > 0 {
         stats.result_sum = stats.result_sum.wrapping_add(ret as u64);
-    } else if ret < 0 && ret >= -4095 {
-        if ret <= -512 && ret >= -516 {
+    } else if (-4095..0).contains(&ret) {
+        if (-516..=-512).contains(&ret) {
             stats.restarts += 1;
         } else {
             stats.errors += 1;
         }
     }
     if own {
-        let now = unsafe { bpf_ktime_get_ns() };
+        let now = task::now();
         // SAFETY: as above. Cleared, so that a call whose entry nobody saw never takes an old time for its own.
         unsafe { slot.write_volatile(0) };
         let latency = now.wrapping_sub(start) & TIME_MASK;
@@ -110,6 +109,7 @@ fn entry(key: &SyscallKey) -> Option<*mut SyscallStats> {
     if let Some(stats) = SYSCALLS.get_ptr_mut(key) {
         return Some(stats);
     }
+    #[expect(clippy::needless_borrows_for_generic_args, reason = "a copy would not fit on the stack of a probe")]
     // A failure means that the table is full or that another CPU was first: the look-up tells.
     let _ = SYSCALLS.insert(key, &ZERO, u64::from(BPF_NOEXIST));
     SYSCALLS.get_ptr_mut(key)
@@ -126,8 +126,5 @@ fn compat_bit() -> u32 {
     if !present(&OFF_TASK_STATUS) {
         return 0;
     }
-    let task = unsafe { bpf_get_current_task_btf() }.cast::<u8>();
-    // SAFETY: a trusted pointer; the place is that of a u32 field in the running kernel.
-    let status = unsafe { *task.add(of(&OFF_TASK_STATUS)).cast::<u32>() };
-    if status & TS_COMPAT == 0 { 0 } else { COMPAT_BIT }
+    if task::word(of(&OFF_TASK_STATUS)) & TS_COMPAT == 0 { 0 } else { COMPAT_BIT }
 }

@@ -89,6 +89,13 @@ pub enum LoadError {
     },
 }
 
+/// Words of the watch list: a byte for each process number there can be.
+fn watch_words() -> u32 {
+    const PID_MAX_LIMIT: u32 = 1 << 22;
+    let pid_max = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|text| text.trim().parse().ok());
+    pid_max.unwrap_or(PID_MAX_LIMIT).min(PID_MAX_LIMIT).div_ceil(8) + 1
+}
+
 /// An error with its causes in one line: the loader hides the errno one level down.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -131,6 +138,7 @@ impl Probes {
             loader.override_global(symbol, value, false);
         }
         loader.override_global("SLOT_MASK", &mask, true);
+        loader.map_max_entries("WATCH", watch_words());
         let mut ebpf = loader.load(OBJECT)?;
         start_logger(&mut ebpf);
         Ok(Self { ebpf, btf, kernel, offsets, options, links: Links::default() })

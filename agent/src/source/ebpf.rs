@@ -41,7 +41,8 @@ pub struct EbpfSource {
 }
 
 struct Maps {
-    watch: BpfHashMap<MapData, u32, u32>,
+    /// A byte for each process number, eight to a word.
+    watch: Array<MapData, u64>,
     scope: Array<MapData, u32>,
     samples: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
@@ -166,16 +167,13 @@ impl EbpfSource {
         }
         let failed = |cause| LoadError::Map { what: "set the watch list", cause };
         self.maps.scope.set(0, scope, 0).map_err(failed)?;
-        for (pid, mask) in &bits {
-            if self.bits.get(pid) != Some(mask) {
-                self.maps.watch.insert(pid, mask, 0).map_err(failed)?;
-            }
-        }
-        for pid in self.bits.keys().filter(|pid| !bits.contains_key(*pid)) {
-            match self.maps.watch.remove(pid) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(cause) => return Err(failed(cause)),
-            }
+        let changed = |pid: &&u32| self.bits.get(pid) != bits.get(pid);
+        let pids: BTreeSet<u32> = self.bits.keys().chain(bits.keys()).filter(changed).copied().collect();
+        for pid in pids {
+            let (index, shift) = (pid / 8, pid % 8 * 8);
+            let word = self.maps.watch.get(&index, 0).map_err(failed)?;
+            let byte = u64::from(bits.get(&pid).copied().unwrap_or(0) & 0xff);
+            self.maps.watch.set(index, (word & !(0xff << shift)) | (byte << shift), 0).map_err(failed)?;
         }
         self.bits = bits;
         Ok(())

@@ -1,0 +1,39 @@
+//! What every probe asks the kernel about the moment it runs in. Safe, because nothing is passed.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated as helper;
+
+/// The current thread: process id in the upper half, thread id in the lower.
+#[inline(always)]
+pub fn pid_tgid() -> u64 {
+    // SAFETY: takes no pointer.
+    unsafe { helper::bpf_get_current_pid_tgid() }
+}
+
+/// The current process.
+#[inline(always)]
+pub fn tgid() -> u32 {
+    (pid_tgid() >> 32) as u32
+}
+
+/// `CLOCK_MONOTONIC`, ns.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: takes no pointer.
+    unsafe { helper::bpf_ktime_get_ns() }
+}
+
+/// The CPU it runs on.
+#[inline(always)]
+pub fn cpu() -> u16 {
+    // SAFETY: takes no pointer.
+    unsafe { helper::bpf_get_smp_processor_id() as u16 }
+}
+
+/// The u32 that lies `offset` bytes into the current `task_struct`; `offset` is that of such a field.
+#[inline(always)]
+pub fn word(offset: usize) -> u32 {
+    // SAFETY: takes no pointer, and returns a trusted one; the verifier knows `offset` and checks the load.
+    unsafe { *helper::bpf_get_current_task_btf().cast::<c_void>().byte_add(offset).cast::<u32>() }
+}
