@@ -6,6 +6,7 @@
 #![no_main]
 
 mod bucket;
+mod diagnose;
 mod kernel_read;
 mod maps;
 mod offsets;

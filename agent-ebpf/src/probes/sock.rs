@@ -10,6 +10,7 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
+use crate::diagnose::diagnose;
 use crate::kernel_read::{at, field};
 use crate::maps::{MARKS, SOCKETS, WATCH_SOCKETS, lost, watched};
 use crate::offsets::{
@@ -68,6 +69,7 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
         // A socket that was made since the last look at the descriptors: watched from its first read on.
         let tgid = task::tgid();
         if watched(tgid, WATCH_SOCKETS) {
+            diagnose!(&ctx, "process {} reads a socket that no walk has seen: watched from here on", tgid);
             adopt(sk, tgid);
         }
         return 0;

@@ -8,6 +8,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::bucket::bucket;
+use crate::diagnose::diagnose;
 use crate::maps::{STARTS, SYSCALLS, WATCH_SYSCALLS, lost, watched};
 use crate::offsets::{OFF_TASK_STATUS, SLOT_MASK, of, present};
 use crate::task;
@@ -69,6 +70,7 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     }
     let key = SyscallKey { pid: tgid, nr: nr | compat_bit() };
     let Some(stats) = entry(&key) else {
+        diagnose!(&ctx, "the table of system calls is full: call {} of process {} is not counted", nr, tgid);
         lost(LossReason::SyscallTableFull);
         return 0;
     };

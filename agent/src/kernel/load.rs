@@ -122,6 +122,27 @@ pub struct Probes {
     pub(super) offsets: Offsets,
     pub(super) options: LoadOptions,
     pub(super) links: Links,
+    #[cfg(feature = "debug-log")]
+    log: Diagnostics,
+}
+
+/// What the probes say of themselves, in builds with the feature `debug-log`.
+#[cfg(feature = "debug-log")]
+struct Diagnostics(Option<aya_log::EbpfLogger<&'static dyn log::Log>>);
+
+#[cfg(feature = "debug-log")]
+impl Diagnostics {
+    fn of(ebpf: &mut Ebpf) -> Self {
+        let logger = aya_log::EbpfLogger::init(ebpf);
+        Self(logger.inspect_err(|cause| tracing::warn!(%cause, "the probes cannot log")).ok())
+    }
+}
+
+#[cfg(feature = "debug-log")]
+impl std::fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Diagnostics").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Probes {
@@ -140,8 +161,18 @@ impl Probes {
         loader.override_global("SLOT_MASK", &mask, true);
         loader.map_max_entries("WATCH", watch_words());
         let mut ebpf = loader.load(OBJECT)?;
-        start_logger(&mut ebpf);
-        Ok(Self { ebpf, btf, kernel, offsets, options, links: Links::default() })
+        #[cfg(feature = "debug-log")]
+        let log = Diagnostics::of(&mut ebpf);
+        Ok(Self {
+            #[cfg(feature = "debug-log")]
+            log,
+            ebpf,
+            btf,
+            kernel,
+            offsets,
+            options,
+            links: Links::default(),
+        })
     }
 }
 
@@ -157,20 +188,17 @@ impl Probes {
         }
     }
 
+    /// Hands on what the probes logged since the last time.
+    pub fn hear(&mut self) {
+        #[cfg(feature = "debug-log")]
+        if let Some(logger) = &mut self.log.0 {
+            logger.flush();
+        }
+    }
+
     /// Takes a map out of the object.
     pub fn map<M: TryFrom<aya::maps::Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, LoadError> {
         let map = self.ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() });
         map.and_then(M::try_from).map_err(|cause| LoadError::Map { what: name, cause })
     }
 }
-
-#[cfg(feature = "debug-log")]
-fn start_logger(ebpf: &mut Ebpf) {
-    match aya_log::EbpfLogger::init(ebpf) {
-        Ok(logger) => super::attach::forward_log(logger),
-        Err(cause) => tracing::warn!(%cause, "no log from the probes"),
-    }
-}
-
-#[cfg(not(feature = "debug-log"))]
-fn start_logger(_ebpf: &mut Ebpf) {}

@@ -121,6 +121,7 @@ impl EbpfSource {
     }
 
     fn tick(&mut self, batch: &mut RawBatch) {
+        self.probes.hear();
         let now = monotonic();
         let mut seen = BTreeSet::new();
         self.snapshot(now, batch, &mut seen);
