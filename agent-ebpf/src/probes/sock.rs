@@ -71,6 +71,7 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
         if watched(tgid, WATCH_SOCKETS) {
             diagnose!(&ctx, "process {} reads a socket that no walk has seen: watched from here on", tgid);
             adopt(sk, tgid);
+            count_first_read(sk, ret as u64);
         }
         return 0;
     };
@@ -78,7 +79,10 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(stats) = SOCKETS.get_ptr_mut(ring.cookie) else {
-        lost(LossReason::SocketTableFull);
+        // A socket that nobody watches any more keeps its marks until it closes.
+        if watched(task::tgid(), WATCH_SOCKETS) {
+            lost(LossReason::SocketTableFull);
+        }
         return 0;
     };
     // SAFETY: a value of the map; two threads that read one socket at once may lose a count, as they may lose order.
@@ -100,6 +104,20 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
         ring.tail = ring.head;
     }
     0
+}
+
+/// Counts the read by which a socket was found: its bytes arrived before anybody watched.
+#[inline(always)]
+fn count_first_read(sk: *mut c_void, bytes: u64) {
+    if let Some(ring) = marks(sk, 0)
+        && let Some(stats) = SOCKETS.get_ptr_mut(ring.cookie)
+    {
+        // SAFETY: a value of the map, as in `sock_read`.
+        let stats: &mut SocketStats = unsafe { &mut *stats };
+        stats.reads += 1;
+        stats.read_bytes += bytes;
+        stats.unmeasured_bytes += bytes;
+    }
 }
 
 /// The 64-bit position nearest to `position` whose low half is `low`, never before it by more than half the range.

@@ -86,5 +86,8 @@ fn print_table(mut out: impl std::io::Write, listing: &[SocketJson], rows: &Rows
         ]
     });
     writeln!(out, "{}", table::table(&head, body))?;
+    if rows.sockets_left_out > 0 {
+        writeln!(out, "left out: {} rows of further sockets", rows.sockets_left_out)?;
+    }
     table::losses(&mut out, &rows.lost)
 }
