@@ -41,7 +41,7 @@ pub fn run(args: &SocketsArgs) -> anyhow::Result<()> {
         latency_slots: 1,
         extra: Extra::Nothing,
     };
-    let mut rows = Rows::default();
+    let mut rows = Rows::of(&args.watch.pids);
     watch(&watching, |_| Ok(()), |event| rows.observe(event))?;
     let mut listing: Vec<SocketJson> = rows.sockets.values().map(|r| socket_row(r, rows.comm(r.seen.pid))).collect();
     listing.sort_by_key(|row| (row.pid, row.fd.unwrap_or(i32::MAX)));

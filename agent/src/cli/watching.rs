@@ -86,6 +86,12 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// No rows yet, and the names of the processes that will be watched: one that ends before the first tick has one too.
+    pub fn of(pids: &[u32]) -> Self {
+        let named = |pid: &u32| Some((*pid, crate::source::processes::look_up(Pid(*pid))?.comm.to_text()));
+        Self { names: pids.iter().filter_map(named).collect(), ..Self::default() }
+    }
+
     /// Takes in an event.
     pub fn observe(&mut self, event: &Event<'_>) {
         match &event.body {
