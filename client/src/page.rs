@@ -5,8 +5,9 @@
 //! that is half created never has the final name, and one that exists keeps its inode for life.
 
 mod error;
+mod lock;
 
-use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 pub use error::PageError;
+use lock::WriterLock;
 
 use crate::abi::{
     ABI_VERSION, PAGE_BYTES, SETTINGS_ABI_AT, SETTINGS_MAGIC, SETTINGS_SEQ_AT, SETTINGS_SLOT_AT, SETTINGS_SLOT_BYTES,
@@ -45,8 +47,8 @@ pub struct PageWriter {
     page: Page,
     path: PathBuf,
     in_use: usize,
-    /// Holds the lock that keeps a second writer off; the kernel lets go of it however the process ends.
-    _lock: File,
+    /// Keeps a second writer off.
+    _lock: WriterLock,
 }
 
 impl PageWriter {
@@ -58,6 +60,7 @@ impl PageWriter {
         if initial.is_empty() || initial.len() > SETTINGS_VALUES {
             return Err(PageError::ValueCount { path: path.into(), found: initial.len(), room: SETTINGS_VALUES });
         }
+        let lock = WriterLock::take(path)?;
         let file = match open_page(path, Access::Write) {
             Err(PageError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
                 create_page(path, initial)?;
@@ -65,17 +68,12 @@ impl PageWriter {
             }
             other => other?,
         };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(PageError::InUse { path: path.into() }),
-            Err(TryLockError::Error(cause)) => return Err(PageError::io("lock", path, cause)),
-        }
         let page = Page::map_writable(&file).map_err(|e| PageError::io("map", path, e))?;
         let in_use = check_header(&page, path)?;
         if in_use != initial.len() {
             return Err(PageError::OtherValues { path: path.into(), found: in_use, wanted: initial.len() });
         }
-        Ok(Self { page, path: path.into(), in_use, _lock: file })
+        Ok(Self { page, path: path.into(), in_use, _lock: lock })
     }
 
     /// What the page says now: after [`PageWriter::open`] of an existing page, what its last writer said.

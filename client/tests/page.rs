@@ -65,6 +65,23 @@ fn two_writers_never_share_a_page() {
 }
 
 #[test]
+fn a_reader_cannot_keep_the_next_writer_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = page_in(&dir);
+    let first = PageWriter::open(&path, &[1, 2]).unwrap();
+    let locks: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).filter(|p| *p != path).collect();
+    assert_eq!(locks.len(), 1, "{locks:?}");
+    assert_eq!(fs::metadata(&locks[0]).unwrap().permissions().mode() & 0o777, 0o600, "others could take the lock");
+    drop(first);
+
+    // What whoever may read the page can do to it.
+    let held = fs::File::open(&path).unwrap();
+    held.lock().unwrap();
+    let _second = PageWriter::open(&path, &[1, 2]).unwrap();
+    assert!(matches!(PageWriter::open(&path, &[1, 2]), Err(PageError::InUse { .. })));
+}
+
+#[test]
 fn a_page_is_readable_by_all_and_its_creation_leaves_nothing_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = page_in(&dir);

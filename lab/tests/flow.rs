@@ -2,56 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test reports what it could not do by panicking")]
 
-use std::io::{BufRead, BufReader, Read};
+mod kit;
+
+use std::io::Read;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// A running part of the laboratory, ended with its test.
-struct Part {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Part {
-    fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"))
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    fn line(&mut self) -> Value {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"))
-    }
-
-    fn address(&mut self) -> String {
-        self.line()["listening"].as_str().unwrap().to_owned()
-    }
-
-    /// Asks for the end; returns the summary.
-    fn stop(mut self) -> Value {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let summary = self.line();
-        assert!(self.child.wait().unwrap().success());
-        summary
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // One that has ended already needs no killing.
-        self.child.kill().and_then(|()| self.child.wait()).ok();
-    }
-}
+use kit::Part;
 
 fn load(args: &[&str]) -> (bool, Value, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"))
