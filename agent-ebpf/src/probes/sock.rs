@@ -5,14 +5,14 @@
 
 use core::ffi::c_void;
 
-use agent_common::{LossReason, MarkRing, SOCKET_KIND_TCP, SocketStats};
+use agent_common::{MarkRing, SOCKET_KIND_TCP, SocketStats};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::diagnose::diagnose;
 use crate::kernel_read::{at, field};
-use crate::maps::{MARKS, SOCKETS, WATCH_SOCKETS, lost, watched};
+use crate::maps::{MARKS, SOCKETS, WATCH_SOCKETS, watched};
 use crate::offsets::{
     OFF_SK_RECEIVE_QUEUE, OFF_SKB_LEN, OFF_SKBHEAD_NEXT, OFF_SKBHEAD_PREV, OFF_TCP_COPIED_SEQ, OFF_TCP_RCV_NXT, of,
 };
@@ -78,7 +78,11 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(stats) = SOCKETS.get_ptr_mut(ring.cookie) else {
-        lost(LossReason::SocketTableFull);
+        // Left from a watch that has ended. If there is a new one, `adopt` finds room or counts the loss.
+        let tgid = task::tgid();
+        if watched(tgid, WATCH_SOCKETS) {
+            adopt(sk, tgid);
+        }
         return 0;
     };
     // SAFETY: a value of the map; two threads that read one socket at once may lose a count, as they may lose order.
