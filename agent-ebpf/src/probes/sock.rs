@@ -5,14 +5,14 @@
 
 use core::ffi::c_void;
 
-use agent_common::{LossReason, MarkRing, SOCKET_KIND_TCP, SocketStats};
+use agent_common::{MarkRing, SOCKET_KIND_TCP, SocketStats};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::diagnose::diagnose;
 use crate::kernel_read::{at, field};
-use crate::maps::{MARKS, SOCKETS, WATCH_SOCKETS, lost, watched};
+use crate::maps::{MARKS, SOCKETS, WATCH_SOCKETS, watched};
 use crate::offsets::{
     OFF_SK_RECEIVE_QUEUE, OFF_SKB_LEN, OFF_SKBHEAD_NEXT, OFF_SKBHEAD_PREV, OFF_TCP_COPIED_SEQ, OFF_TCP_RCV_NXT, of,
 };
@@ -65,23 +65,18 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
     if ret <= 0 || flags & MSG_PEEK != 0 {
         return 0;
     }
-    let Some(ring) = marks(sk, 0) else {
-        // A socket that was made since the last look at the descriptors: watched from its first read on.
+    let ring = marks(sk, 0);
+    if ring.as_ref().is_some_and(|ring| ring.cookie == 0) {
+        return 0; // Being adopted on another CPU.
+    }
+    let counters = ring.as_ref().and_then(|ring| SOCKETS.get_ptr_mut(ring.cookie));
+    let (Some(ring), Some(stats)) = (ring, counters) else {
+        // Made since the last look at the descriptors, or left from a watch that has ended: watched from here on.
         let tgid = task::tgid();
         if watched(tgid, WATCH_SOCKETS) {
             diagnose!(&ctx, "process {} reads a socket that no walk has seen: watched from here on", tgid);
             adopt(sk, tgid);
             count_first_read(sk, ret as u64);
-        }
-        return 0;
-    };
-    if ring.cookie == 0 {
-        return 0;
-    }
-    let Some(stats) = SOCKETS.get_ptr_mut(ring.cookie) else {
-        // A socket that nobody watches any more keeps its marks until it closes.
-        if watched(task::tgid(), WATCH_SOCKETS) {
-            lost(LossReason::SocketTableFull);
         }
         return 0;
     };

@@ -115,10 +115,13 @@ fn stream_kind(sk: *mut c_void) -> Option<u16> {
     }
 }
 
-/// Starts to watch `sk`, if it is a connected stream and not watched yet.
+/// Starts to watch `sk`, if it is a connected stream and not watched yet. Marks without counters are left from a watch
+/// that has ended: what came and went since then was not seen, so they begin anew.
 #[inline(always)]
 pub fn adopt(sk: *mut c_void, tgid: u32) {
-    if marks(sk, 0).is_some() {
+    if let Some(ring) = marks(sk, 0)
+        && SOCKETS.get_ptr(ring.cookie).is_some()
+    {
         return;
     }
     let Some(kind) = stream_kind(sk) else { return };
@@ -135,6 +138,9 @@ pub fn adopt(sk: *mut c_void, tgid: u32) {
         unsafe { ((*stats).pid, (*stats).kind) = (tgid, u32::from(kind)) };
     }
     let Some(ring) = marks(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE)) else { return };
+    ring.cookie = 0;
+    ring.tail = ring.head;
+    ring.consumed = 0;
     ring.kind = u32::from(kind);
     ring.pid = tgid;
     if kind == SOCKET_KIND_TCP {

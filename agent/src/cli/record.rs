@@ -68,7 +68,16 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
     args.watch.check()?;
     let path = args.output.clone().unwrap_or_else(|| args.format.default_file().into());
     let mut recording = match args.format {
-        Format::Events => Some(Writer::create(&path, &Host::new(kernel_release(), crate::source::clock::monotonic()))?),
+        Format::Events => {
+            let host = Host::new(kernel_release(), crate::source::clock::monotonic());
+            let what = format!("write recording {}", path.display());
+            let out: Box<dyn std::io::Write> = if path == Path::new("-") {
+                Box::new(std::io::stdout())
+            } else {
+                Box::new(std::fs::File::create(&path).context(what.clone())?)
+            };
+            Some(Writer::to(out, what, &host)?)
+        }
         Format::Svg | Format::Folded | Format::Json => None,
     };
     let watching = Watching {
@@ -109,7 +118,9 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
         (Format::Events, Some(recording)) => {
             let names = serde_json::to_vec(resolver.names())?;
             recording.finish(span.end, &names)?;
-            say_where(&path);
+            if path != Path::new("-") {
+                say_where(&path);
+            }
             Ok(())
         }
         (Format::Folded, _) => {

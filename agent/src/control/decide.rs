@@ -107,9 +107,11 @@ impl State {
         self.bounds = Bounds::new(&registration.knobs);
         self.mode = registration.mode;
         self.objective_ms = registration.objective.p99_ms;
-        if let Hand::Foreign(_) = self.hand {
-            self.hand = Hand::Agent;
-        }
+        self.hand = match self.hand {
+            // The human's wish stands, within what the pipeline accepts now.
+            Hand::Human(settings, until) => Hand::Human(self.bounds.clamp(settings).0, until),
+            Hand::Foreign(_) | Hand::Agent => Hand::Agent,
+        };
         self.hand_off = HandOff::default();
         self.begin_anew();
         let wanted = self.resting();

@@ -132,8 +132,9 @@ impl Probes {
             .ok_or(ProgramError::UnexpectedProgramType)
             .and_then(TryInto::try_into)
             .map_err(failed)?;
-        if links.loaded.insert(PROGRAM) {
+        if !links.loaded.contains(PROGRAM) {
             program.load("task_file", btf).map_err(failed)?;
+            links.loaded.insert(PROGRAM);
         }
         let link = program.attach().map_err(failed)?;
         let link = program.take_link(link).map_err(failed)?;
@@ -189,12 +190,12 @@ impl Probes {
             LoadError::System { what: "list the CPUs that are online", cause }
         })?;
         let policy = SamplePolicy::Frequency(self.options.hertz);
-        let fresh = self.links.loaded.insert("cpu_sample");
+        if !self.links.loaded.contains("cpu_sample") {
+            self.sampler()?.load().map_err(failed)?;
+            self.links.loaded.insert("cpu_sample");
+        }
         let mut links = Vec::new();
         let program = self.sampler()?;
-        if fresh {
-            program.load().map_err(failed)?;
-        }
         for cpu in cpus {
             let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
             let link = program.attach(clock, PerfEventScope::AllProcessesOneCpu { cpu }, policy, false);

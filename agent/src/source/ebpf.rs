@@ -101,6 +101,9 @@ impl EbpfSource {
         for (family, is_wanted) in families {
             if !is_wanted {
                 self.probes.detach(family);
+                if family == Family::Sockets {
+                    self.forget_sockets();
+                }
             } else if let Err(error) = self.probes.attach(family) {
                 degraded.push(error.to_string());
             }
@@ -180,6 +183,18 @@ impl EbpfSource {
         Ok(())
     }
 
+    /// Counters of sockets that nobody watches: without them a later watch begins anew, and what came and went between
+    /// the two is never taken for read just now.
+    fn forget_sockets(&mut self) {
+        let cookies: Vec<u64> = self.maps.sockets.keys().filter_map(Result::ok).collect();
+        for cookie in cookies {
+            if let Err(cause) = self.maps.sockets.remove(&cookie) {
+                tracing::debug!(%cause, cookie, "forget a socket");
+            }
+        }
+        self.sent_sockets.clear();
+    }
+
     /// Moves the samples that wait from the ring buffer into `batch`.
     fn drain(&mut self, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
         while let Some(record) = self.maps.samples.next() {
@@ -225,7 +240,7 @@ impl EbpfSource {
             rows.entry((pid.0, *nr)).or_insert_with(|| sum(SyscallKey { pid: pid.0, nr: *nr }, &[]));
         }
         for (key, mut row) in rows {
-            let sent = self.sent_syscalls.entry(key).or_insert((u64::MAX, u64::MAX));
+            let sent = self.sent_syscalls.entry(key).or_insert((u64::MAX, 0));
             row.in_flight = match &waiting {
                 Some(waiting) => waiting.get(&(Pid(key.0), key.1)).copied().unwrap_or(0),
                 None => sent.1,

@@ -180,6 +180,21 @@ fn a_human_pins_the_knobs_within_the_bounds_and_frees_them() {
 }
 
 #[test]
+fn a_pin_never_outlives_the_bounds_it_was_made_in() {
+    let mut bench = Bench::new(registration(Mode::On), None);
+    bench.run(5, 30);
+    let request = OverrideRequest { batch_bytes: Some(1 << 20), flush_interval_us: Some(200_000), ttl_s: None };
+    bench.input(&Input::Override { name: name(), uid: Uid(0), request });
+    bench.tick(30);
+    assert_eq!(bench.view().settings, settings(1 << 20, 200_000));
+    let mut narrower = registration(Mode::On);
+    narrower.knobs.batch_bytes = KnobRange { min: 4_096, max: 65_536, default: 8_192 };
+    bench.register(narrower, None);
+    bench.run(2, 30);
+    assert_eq!((bench.view().settings, bench.view().state), (settings(65_536, 200_000), TuningState::Manual));
+}
+
+#[test]
 fn a_pin_with_a_term_ends_by_itself() {
     let mut bench = Bench::new(registration(Mode::Observe), None);
     bench.run(5, 30);

@@ -4,6 +4,7 @@ use tidegate::serve::listing::socket_row;
 use tidegate::serve::view::SocketJson;
 use tidegate::source::Wanted;
 use tidegate::source::ebpf::LoadOptions;
+use tidegate::units::Nanos;
 
 use crate::kit::{Probes, Subject, close};
 
@@ -15,6 +16,8 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_slow_reader_is_seen_as_it_sees_itself_tcp", || slow_reader("tcp")),
     ("a_slow_reader_is_seen_as_it_sees_itself_unix", || slow_reader("unix")),
     ("a_socket_that_lives_for_less_than_a_tick_keeps_its_bytes", short_lives),
+    ("a_second_watch_counts_only_what_it_saw_tcp", || second_watch("tcp")),
+    ("a_second_watch_counts_only_what_it_saw_unix", || second_watch("unix")),
 ];
 
 /// Slack for the time between the message's own stamp and the kernel's, on a busy machine.
@@ -72,4 +75,39 @@ fn short_lives() {
     let read: u64 = probes.seen().rows.sockets.values().map(|row| row.stats.read_bytes).sum();
     assert_eq!(read, 200 * 64, "bytes of short connections went missing");
     assert_eq!(probes.seen().rows.lost.socket_table_full, 0);
+}
+
+/// Watched, then not, then again, with another process watched throughout or with nobody: each watch begins anew.
+fn second_watch(kind: &str) {
+    let other = Subject::start("wait");
+    for between in [Some([other.pid()].into()), None] {
+        let subject = Subject::start(&format!("socket {kind} one"));
+        let pid = subject.pid();
+        let mut probes = Probes::load(LoadOptions::default());
+        probes.watch(&Wanted { sockets: Some([pid].into()), ..Wanted::default() });
+        let acting = std::thread::spawn(move || {
+            let mut subject = subject;
+            let said = subject.act();
+            (subject, said)
+        });
+        probes.run_for(Nanos::from_millis(400));
+        probes.watch(&Wanted { sockets: between, ..Wanted::default() });
+        probes.run_for(Nanos::from_millis(400));
+        let mut wanted = vec![pid];
+        wanted.push(other.pid());
+        probes.watch(&Wanted { sockets: Some(wanted.into_iter().collect()), ..Wanted::default() });
+        while !acting.is_finished() {
+            probes.run_for(Nanos::TICK);
+        }
+        probes.flush();
+        let (_subject, _said) = acting.join().expect("the subject acted");
+        let rows = &probes.seen().rows;
+        assert_eq!(rows.lost.socket_table_full, 0, "an ended watch is no full table");
+        let read = rows.sockets.values().filter(|r| r.seen.pid == pid.0).max_by_key(|r| r.stats.read_bytes);
+        let socket = socket_row(read.expect("its sockets were seen"), String::new());
+        assert!(socket.fd.is_some(), "the open socket is told as closed");
+        // 30 messages in 1.5 s, 0.8 s of them before the second watch.
+        assert!((2..=22).contains(&socket.reads), "{} reads", socket.reads);
+        close("median", socket.p50_ns.expect("measured"), 20_000_000, 10, SLACK);
+    }
 }

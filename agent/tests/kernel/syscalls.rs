@@ -66,6 +66,7 @@ fn threads_that_share_a_latency_slot() {
     let lost = probes.seen().rows.lost;
     let untimed: u64 = probes.seen().rows.syscalls.values().map(|r| r.calls - r.timed).sum();
     assert_eq!(lost.slot_collision + lost.start_unseen, untimed);
+    assert!(untimed > 0, "the two threads never met in their slot");
 }
 
 fn errors_and_bytes_are_exact() {
