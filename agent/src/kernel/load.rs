@@ -141,7 +141,6 @@ impl Probes {
         }
         loader.override_global("SLOT_MASK", &mask, true);
         loader.map_max_entries("WATCH", watch_words());
-        #[cfg_attr(not(feature = "debug-log"), expect(unused_mut, reason = "only the logger changes it here"))]
         let mut ebpf = loader.load(OBJECT)?;
         let diagnostics = Diagnostics::of(&mut ebpf);
         Ok(Self { ebpf, btf, kernel, offsets, options, links: Links::default(), diagnostics })

@@ -29,7 +29,7 @@ use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
 use crate::serve::render::Renderer;
 use crate::serve::routes::router;
-use crate::serve::view::View;
+use crate::serve::view::{SocketJson, SyscallJson, View};
 use crate::source::clock::{boottime, monotonic};
 use crate::source::inbox::InboxSender;
 use crate::source::recording::{Host, Writer};
@@ -98,6 +98,8 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         sender,
         views,
         recording,
+        syscalls: Arc::default(),
+        sockets: Arc::default(),
         wanted: Wanted::default(),
         refused: Vec::new(),
         applied: started,
@@ -160,6 +162,8 @@ struct Agent {
     sender: InboxSender,
     views: watch::Sender<Arc<View>>,
     recording: Option<Writer<File>>,
+    syscalls: Arc<Vec<SyscallJson>>,
+    sockets: Arc<Vec<SocketJson>>,
     wanted: Wanted,
     refused: Vec<String>,
     applied: Nanos,
@@ -204,19 +208,15 @@ impl Agent {
         self.losses.note(now, self.core.lost());
         degraded.extend(self.source.degraded());
         degraded.extend(self.refused.iter().cloned());
-        let comm = |pid| self.core.comm(Pid(pid)).map_or_else(|| "?".to_owned(), |c| c.to_text());
-        let mut syscalls: Vec<_> = self.core.syscalls().map(|row| syscall_row(row, comm(row.pid))).collect();
-        syscalls
-            .sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| (a.pid, &a.syscall).cmp(&(b.pid, &b.syscall))));
-        let sockets = self.core.sockets().map(|row| socket_row(row, comm(row.seen.pid))).collect();
+        self.list();
         let view = View {
             now,
             started: self.started,
             paused: self.core.paused(),
             pipelines,
             profiles: self.profiles(),
-            syscalls,
-            sockets,
+            syscalls: Arc::clone(&self.syscalls),
+            sockets: Arc::clone(&self.sockets),
             lost: self.core.lost(),
             losses: self.losses.clone(),
             own: self.own.read(now, self.source.probes_time()),
@@ -224,6 +224,22 @@ impl Agent {
             degraded,
         };
         self.views.send_replace(Arc::new(view));
+    }
+
+    /// Makes the listings anew while their probes are attached; afterwards they stay as they were last.
+    fn list(&mut self) {
+        let comm = |pid| self.core.comm(Pid(pid)).map_or_else(|| "?".to_owned(), |c| c.to_text());
+        let attached = self.source.attached();
+        if attached.contains(&"syscalls") {
+            let mut rows: Vec<_> = self.core.syscalls().map(|row| syscall_row(row, comm(row.pid))).collect();
+            rows.sort_by(|a, b| {
+                b.total_ns.cmp(&a.total_ns).then_with(|| (a.pid, &a.syscall).cmp(&(b.pid, &b.syscall)))
+            });
+            self.syscalls = Arc::new(rows);
+        }
+        if attached.contains(&"sockets") {
+            self.sockets = Arc::new(self.core.sockets().map(|row| socket_row(row, comm(row.seen.pid))).collect());
+        }
     }
 
     /// The profiles; those that closed since the last look are handed over for their names, while their processes live.

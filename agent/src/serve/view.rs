@@ -25,9 +25,9 @@ pub struct View {
     /// Profile windows of 10 s, oldest first; the last may still be open.
     pub profiles: VecDeque<Arc<StackCounts>>,
     /// System calls of watched processes since they were watched, dearest first.
-    pub syscalls: Vec<SyscallJson>,
+    pub syscalls: Arc<Vec<SyscallJson>>,
     /// Sockets of watched processes.
-    pub sockets: Vec<SocketJson>,
+    pub sockets: Arc<Vec<SocketJson>>,
     /// Losses since the start.
     pub lost: Lost,
     /// Losses over time.

@@ -19,9 +19,14 @@ use crate::units::Pid;
 /// Addresses kept; the table is emptied when it is full, and what is still needed is looked up again.
 const MOST_ADDRESSES: usize = 400_000;
 
+/// Rounds without a new address after which what was read of the symbol files is let go: the symbols of one big binary
+/// take more memory than the rest of the agent.
+const IDLE_ROUNDS: u32 = 10;
+
 /// Fills a [`Names`].
 pub struct Resolver {
     symbolizer: Symbolizer,
+    idle_rounds: u32,
     names: Names,
     starts: BTreeMap<Pid, u64>,
 }
@@ -41,9 +46,7 @@ impl Default for Resolver {
 impl Resolver {
     /// An empty table.
     pub fn new() -> Self {
-        // Line numbers are never shown, and reading them costs most of the time.
-        let symbolizer = Symbolizer::builder().enable_code_info(false).enable_inlined_fns(true).build();
-        Self { symbolizer, names: Names::default(), starts: BTreeMap::new() }
+        Self { symbolizer: symbolizer(), idle_rounds: 0, names: Names::default(), starts: BTreeMap::new() }
     }
 
     /// What is known.
@@ -64,6 +67,10 @@ impl Resolver {
                     wanted.entry(space).or_default().insert(address);
                 }
             }
+        }
+        self.idle_rounds = if wanted.is_empty() { self.idle_rounds + 1 } else { 0 };
+        if self.idle_rounds == IDLE_ROUNDS {
+            self.symbolizer = symbolizer();
         }
         for (space, addresses) in wanted {
             let addresses: Vec<u64> = addresses.into_iter().collect();
@@ -113,6 +120,11 @@ impl Resolver {
             self.names.insert(Space::User(pid), *address, frames);
         }
     }
+}
+
+fn symbolizer() -> Symbolizer {
+    // Line numbers are never shown, and reading them costs most of the time.
+    Symbolizer::builder().enable_code_info(false).enable_inlined_fns(true).build()
 }
 
 /// One file that cannot be read fails a whole batch. Then debug information is done without, and then the addresses
