@@ -65,7 +65,7 @@ const _: () = {
     assert!(size_of::<CpuSample>() == 32);
     assert!(size_of::<SyscallRow>() == 8 + 7 * 8 + 8 * SYSCALL_BUCKETS);
     assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_BUCKETS);
-    assert!(size_of::<SocketStats>() == 6 * 8 + 12 * RESIDENCY_BUCKETS);
+    assert!(size_of::<SocketStats>() == 8 + 6 * 8 + 12 * RESIDENCY_BUCKETS);
     assert!(size_of::<SocketSeen>() == 8 + 8 + 8 + 8 + 2 * SOCKET_NAME_BYTES + 5 * 8);
     assert!(size_of::<LossRow>() == 16);
     assert!(size_of::<TaskRow>() == 48);

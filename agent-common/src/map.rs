@@ -91,6 +91,10 @@ pub struct MarkRing {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SocketStats {
+    /// Process that was watched when the socket was found.
+    pub pid: u32,
+    /// `SOCKET_KIND_…`.
+    pub kind: u32,
     /// Reads that took bytes.
     pub reads: u64,
     /// Bytes read.

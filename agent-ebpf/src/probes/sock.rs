@@ -71,6 +71,7 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
         if watched(tgid, WATCH_SOCKETS) {
             diagnose!(&ctx, "process {} reads a socket that no walk has seen: watched from here on", tgid);
             adopt(sk, tgid);
+            count_first_read(sk, ret as u64);
         }
         return 0;
     };
@@ -104,6 +105,20 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
         ring.tail = ring.head;
     }
     0
+}
+
+/// Counts the read by which a socket was found: its bytes arrived before anybody watched.
+#[inline(always)]
+fn count_first_read(sk: *mut c_void, bytes: u64) {
+    if let Some(ring) = marks(sk, 0)
+        && let Some(stats) = SOCKETS.get_ptr_mut(ring.cookie)
+    {
+        // SAFETY: a value of the map, as in `sock_read`.
+        let stats: &mut SocketStats = unsafe { &mut *stats };
+        stats.reads += 1;
+        stats.read_bytes += bytes;
+        stats.unmeasured_bytes += bytes;
+    }
 }
 
 /// The 64-bit position nearest to `position` whose low half is `low`, never before it by more than half the range.

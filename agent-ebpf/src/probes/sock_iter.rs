@@ -22,6 +22,8 @@ const TCP_LISTEN: u8 = 10;
 const WALK: usize = 64;
 
 static NO_STATS: SocketStats = SocketStats {
+    pid: 0,
+    kind: 0,
     reads: 0,
     read_bytes: 0,
     measured_bytes: 0,
@@ -130,6 +132,10 @@ pub fn adopt(sk: *mut c_void, tgid: u32) {
     if SOCKETS.get_ptr(cookie).is_none() && SOCKETS.insert(cookie, &NO_STATS, u64::from(BPF_NOEXIST)).is_err() {
         lost(LossReason::SocketTableFull);
         return;
+    }
+    if let Some(stats) = SOCKETS.get_ptr_mut(cookie) {
+        // SAFETY: a value of the map; whoever else adopts this socket writes the same.
+        unsafe { ((*stats).pid, (*stats).kind) = (tgid, u32::from(kind)) };
     }
     let Some(ring) = marks(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE)) else { return };
     ring.cookie = 0;

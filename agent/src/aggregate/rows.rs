@@ -263,6 +263,8 @@ mod tests {
         Box::new(SocketRow {
             seen: SocketSeen { cookie: 1, pid: 7, receive_queue: 50, overflows, ..SocketSeen::ZERO },
             stats: SocketStats {
+                pid: 1,
+                kind: 1,
                 reads: 0,
                 read_bytes: 0,
                 measured_bytes,

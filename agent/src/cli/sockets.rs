@@ -41,7 +41,7 @@ pub fn run(args: &SocketsArgs) -> anyhow::Result<()> {
         latency_slots: 1,
         extra: Extra::Nothing,
     };
-    let mut rows = Rows::default();
+    let mut rows = Rows::of(&args.watch.pids);
     watch(&watching, |_| Ok(()), |event| rows.observe(event))?;
     let mut listing: Vec<SocketJson> = rows.sockets.values().map(|r| socket_row(r, rows.comm(r.seen.pid))).collect();
     listing.sort_by_key(|row| (row.pid, row.fd.unwrap_or(i32::MAX)));
@@ -86,5 +86,8 @@ fn print_table(mut out: impl std::io::Write, listing: &[SocketJson], rows: &Rows
         ]
     });
     writeln!(out, "{}", table::table(&head, body))?;
+    if rows.sockets_left_out > 0 {
+        writeln!(out, "left out: {} rows of further sockets", rows.sockets_left_out)?;
+    }
     table::losses(&mut out, &rows.lost)
 }

@@ -50,7 +50,7 @@ pub fn run(args: &SyscallsArgs) -> anyhow::Result<()> {
         latency_slots: args.latency_slots,
         extra: if args.floor { Extra::Floor } else { Extra::Nothing },
     };
-    let mut rows = Rows::default();
+    let mut rows = Rows::of(&args.watch.pids);
     watch(&watching, |_| Ok(()), |event| rows.observe(event))?;
     let mut listing: Vec<SyscallJson> =
         rows.syscalls.values().map(|row| syscall_row(row, rows.comm(row.pid))).collect();

@@ -68,6 +68,9 @@ impl WatchArgs {
     }
 }
 
+/// Sockets kept: a server of short connections makes thousands a second.
+const MOST_SOCKETS: usize = 4096;
+
 /// The newest row of everything that was counted.
 #[derive(Debug, Default)]
 pub struct Rows {
@@ -75,21 +78,30 @@ pub struct Rows {
     pub syscalls: BTreeMap<(u32, u32), SyscallRow>,
     /// Sockets by cookie.
     pub sockets: BTreeMap<u64, SocketRow>,
+    /// Rows of sockets that found no room here.
+    pub sockets_left_out: u64,
     /// Losses.
     pub lost: Lost,
     names: HashMap<u32, String>,
 }
 
 impl Rows {
+    /// No rows yet, and the names of the processes that will be watched: one that ends before the first tick has one too.
+    pub fn of(pids: &[u32]) -> Self {
+        let named = |pid: &u32| Some((*pid, crate::source::processes::look_up(Pid(*pid))?.comm.to_text()));
+        Self { names: pids.iter().filter_map(named).collect(), ..Self::default() }
+    }
+
     /// Takes in an event.
     pub fn observe(&mut self, event: &Event<'_>) {
         match &event.body {
             Body::Syscall(row) => {
                 self.syscalls.insert((row.pid, row.nr), **row);
             }
-            Body::Socket(row) => {
+            Body::Socket(row) if self.sockets.len() < MOST_SOCKETS || self.sockets.contains_key(&row.seen.cookie) => {
                 self.sockets.insert(row.seen.cookie, **row);
             }
+            Body::Socket(_) => self.sockets_left_out += 1,
             Body::Process(process) => {
                 self.names.insert(process.pid.0, process.comm.to_text());
             }

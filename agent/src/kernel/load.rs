@@ -7,6 +7,7 @@ use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
 
 use super::attach::{Family, Links};
 use super::btf::{Btf, BtfError};
+use super::diagnostics::Diagnostics;
 use super::offsets::Offsets;
 use crate::units::Nanos;
 
@@ -122,27 +123,7 @@ pub struct Probes {
     pub(super) offsets: Offsets,
     pub(super) options: LoadOptions,
     pub(super) links: Links,
-    #[cfg(feature = "debug-log")]
-    log: Diagnostics,
-}
-
-/// What the probes say of themselves, in builds with the feature `debug-log`.
-#[cfg(feature = "debug-log")]
-struct Diagnostics(Option<aya_log::EbpfLogger<&'static dyn log::Log>>);
-
-#[cfg(feature = "debug-log")]
-impl Diagnostics {
-    fn of(ebpf: &mut Ebpf) -> Self {
-        let logger = aya_log::EbpfLogger::init(ebpf);
-        Self(logger.inspect_err(|cause| tracing::warn!(%cause, "the probes cannot log")).ok())
-    }
-}
-
-#[cfg(feature = "debug-log")]
-impl std::fmt::Debug for Diagnostics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Diagnostics").field(&self.0.is_some()).finish()
-    }
+    diagnostics: Diagnostics,
 }
 
 impl Probes {
@@ -160,20 +141,9 @@ impl Probes {
         }
         loader.override_global("SLOT_MASK", &mask, true);
         loader.map_max_entries("WATCH", watch_words());
-        #[cfg_attr(not(feature = "debug-log"), expect(unused_mut, reason = "only the logger changes it here"))]
         let mut ebpf = loader.load(OBJECT)?;
-        #[cfg(feature = "debug-log")]
-        let log = Diagnostics::of(&mut ebpf);
-        Ok(Self {
-            #[cfg(feature = "debug-log")]
-            log,
-            ebpf,
-            btf,
-            kernel,
-            offsets,
-            options,
-            links: Links::default(),
-        })
+        let diagnostics = Diagnostics::of(&mut ebpf);
+        Ok(Self { ebpf, btf, kernel, offsets, options, links: Links::default(), diagnostics })
     }
 }
 
@@ -191,10 +161,7 @@ impl Probes {
 
     /// Hands on what the probes logged since the last time.
     pub fn hear(&mut self) {
-        #[cfg(feature = "debug-log")]
-        if let Some(logger) = &mut self.log.0 {
-            logger.flush();
-        }
+        self.diagnostics.hear();
     }
 
     /// Takes a map out of the object.

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod btf;
+mod diagnostics;
 pub mod load;
 pub mod offsets;
 

@@ -107,6 +107,9 @@ pub fn socket_row(row: &SocketRow, comm: String) -> SocketJson {
 }
 
 fn inet(family: u16, address: &[u8; SOCKET_NAME_BYTES], port: u16) -> String {
+    if family == 0 {
+        return "-".to_owned(); // Closed before it was looked at.
+    }
     let ip = if family == AF_INET {
         let [a, b, c, d, ..] = *address;
         IpAddr::V4(Ipv4Addr::new(a, b, c, d))

@@ -254,6 +254,8 @@ impl EbpfSource {
     }
 
     fn snapshot_sockets(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+        // Before the walk: what was known by then and is not found by it has been closed.
+        let known: Vec<u64> = self.maps.sockets.keys().filter_map(Result::ok).collect();
         let bytes = match self.probes.walk_descriptors() {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -267,34 +269,37 @@ impl EbpfSource {
             rest = after;
             seen.insert(Pid(socket.pid));
             // A socket may have several descriptors; the lowest speaks for it.
-            open.entry(socket.cookie)
-                .and_modify(|s| {
-                    if socket.fd < s.fd {
-                        *s = socket;
-                    }
-                })
-                .or_insert(socket);
+            open.entry(socket.cookie).and_modify(|s| *s = if socket.fd < s.fd { socket } else { *s }).or_insert(socket);
         }
         for (cookie, socket) in &open {
             if let Ok(stats) = self.maps.sockets.get(cookie, 0) {
                 encode::socket(batch, now, &SocketRow { seen: *socket, stats });
             }
         }
-        // What has been closed is told once more, with its last counts, and then makes room.
-        let closed: Vec<u64> = self.sent_sockets.keys().filter(|c| !open.contains_key(*c)).copied().collect();
-        for cookie in closed {
-            if let (Some(mut socket), Ok(stats)) =
-                (self.sent_sockets.remove(&cookie), self.maps.sockets.get(&cookie, 0))
-            {
-                socket.fd = -1;
-                (socket.receive_queue, socket.send_queue) = (0, 0);
-                encode::socket(batch, now, &SocketRow { seen: socket, stats });
-            }
-            if let Err(cause) = self.maps.sockets.remove(&cookie) {
-                tracing::debug!(%cause, cookie, "forget a closed socket");
-            }
+        for cookie in known.into_iter().filter(|cookie| !open.contains_key(cookie)) {
+            self.tell_closed(now, cookie, batch, seen);
         }
-        self.sent_sockets.extend(open);
+        self.sent_sockets = open;
+    }
+
+    /// A socket that has been closed is told once more, with its last counts, and then makes room. One that lived for less
+    /// than a tick was never found by a walk: its ends are not known, its bytes are.
+    fn tell_closed(&mut self, now: Nanos, cookie: u64, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+        if let Ok(stats) = self.maps.sockets.get(&cookie, 0) {
+            let unfound = SocketSeen {
+                cookie,
+                pid: stats.pid,
+                kind: u16::try_from(stats.kind).unwrap_or_default(),
+                ..SocketSeen::ZERO
+            };
+            let last = self.sent_sockets.get(&cookie).copied().unwrap_or(unfound);
+            seen.insert(Pid(last.pid));
+            let socket = SocketSeen { fd: -1, receive_queue: 0, send_queue: 0, ..last };
+            encode::socket(batch, now, &SocketRow { seen: socket, stats });
+        }
+        if let Err(cause) = self.maps.sockets.remove(&cookie) {
+            tracing::debug!(%cause, cookie, "forget a closed socket");
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_slow_reader_is_seen_as_it_sees_itself_unix", || slow_reader("unix")),
     ("a_second_watch_counts_only_what_it_saw_tcp", || second_watch("tcp")),
     ("a_second_watch_counts_only_what_it_saw_unix", || second_watch("unix")),
+    ("a_socket_that_lives_for_less_than_a_tick_keeps_its_bytes", short_lives),
 ];
 
 /// Slack for the time between the message's own stamp and the kernel's, on a busy machine.
@@ -96,4 +97,17 @@ fn second_watch(kind: &str) {
         assert!((2..=22).contains(&socket.reads), "{} reads", socket.reads);
         close("median", socket.p50_ns.expect("measured"), 20_000_000, 10, SLACK);
     }
+}
+
+fn short_lives() {
+    let subject = Subject::start("short 200");
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&Wanted { sockets: Some([pid].into()), ..Wanted::default() });
+    let (_subject, _) = probes.while_acting(subject);
+    // One more tick: what closed last is told by the walk after it.
+    probes.flush();
+    let read: u64 = probes.seen().rows.sockets.values().map(|row| row.stats.read_bytes).sum();
+    assert_eq!(read, 200 * 64, "bytes of short connections went missing");
+    assert_eq!(probes.seen().rows.lost.socket_table_full, 0);
 }

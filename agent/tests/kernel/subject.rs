@@ -27,6 +27,7 @@ pub(crate) fn run(task: &str) {
         ["mix", rounds] => mix(number(rounds)),
         ["spin", millis] => spin(number(millis)),
         ["socket", kind, pattern] => socket(kind, pattern),
+        ["short", connections] => short(number(connections)),
         ["wait"] => {
             tell("ready");
             line();
@@ -134,6 +135,19 @@ fn pair(kind: &str) -> (Box<dyn Stream>, Box<dyn Stream>) {
 }
 
 const MESSAGE: usize = 64;
+
+/// Connections that each carry one message and close.
+fn short(connections: u64) {
+    tell("ready");
+    line();
+    for _ in 0..connections {
+        let (mut sender, mut reader) = pair("tcp");
+        sender.write_all(&[1; MESSAGE]).expect("the reader lives");
+        reader.read_exact(&mut [0; MESSAGE]).expect("the sender wrote");
+    }
+    tell("done");
+    line();
+}
 
 /// Messages carry the time they were sent; the reader tells how long they waited in truth.
 fn socket(kind: &str, pattern: &str) {

@@ -63,6 +63,8 @@ fn socket(pid: Pid, (reads, bytes): (u64, u64)) -> SocketRow {
             ..SocketSeen::ZERO
         },
         stats: SocketStats {
+            pid: pid.0,
+            kind: u32::from(SOCKET_KIND_TCP),
             reads,
             read_bytes: bytes,
             measured_bytes: bytes,
