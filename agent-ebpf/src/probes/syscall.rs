@@ -21,6 +21,9 @@ const TID_MASK: u64 = (1 << 22) - 1;
 /// `TS_COMPAT` of `thread_info.status`.
 const TS_COMPAT: u32 = 2;
 
+/// The return from a signal handler leaves −1 where the number was.
+const SIGRETURN: u32 = u32::MAX;
+
 static ZERO: SyscallStats = SyscallStats {
     calls: 0,
     errors: 0,
@@ -56,7 +59,8 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     let Some(slot) = STARTS.get_ptr_mut(tid as u32 & of(&SLOT_MASK) as u32) else { return 0 };
     // SAFETY: a value of the map, one aligned word.
     let start = unsafe { slot.read_volatile() };
-    let own = start >> TIME_BITS == tid && start != 0;
+    let mine = start >> TIME_BITS == tid;
+    let own = mine && start & TIME_MASK != 0;
     // A slot of this thread was written because the process is watched: the look-up is spared.
     if !own && !watched(tgid, WATCH_SYSCALLS) {
         return 0;
@@ -64,11 +68,11 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: *const pt_regs = ctx.arg(0);
     let ret: i64 = ctx.arg(1);
     // SAFETY: a trusted argument of the tracepoint.
-    let nr = unsafe { (*regs).orig_rax } as u32;
+    let nr = unsafe { (*regs).orig_rax } as u32 | compat_bit();
     if ret == 0 && is_fork(nr) {
         return 0; // The child leaves the call that its parent made.
     }
-    let key = SyscallKey { pid: tgid, nr: nr | compat_bit() };
+    let key = SyscallKey { pid: tgid, nr };
     let Some(stats) = entry(&key) else {
         diagnose!(&ctx, "the table of system calls is full: call {} of process {} is not counted", nr, tgid);
         lost(LossReason::SyscallTableFull);
@@ -77,7 +81,9 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: a per-CPU value; tracing programs on this hook do not migrate and are not nested.
     let stats = unsafe { &mut *stats };
     stats.calls += 1;
-    if ret > 0 {
+    if nr == SIGRETURN {
+        // What stands there is a register that the handler's caller had.
+    } else if ret > 0 {
         stats.result_sum = stats.result_sum.wrapping_add(ret as u64);
     } else if (-4095..0).contains(&ret) {
         if (-516..=-512).contains(&ret) {
@@ -88,8 +94,9 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     }
     if own {
         let now = task::now();
-        // SAFETY: as above. Cleared, so that a call whose entry nobody saw never takes an old time for its own.
-        unsafe { slot.write_volatile(0) };
+        // SAFETY: as above. Without a time, so that a call whose entry nobody saw never takes an old one for its own;
+        // the thread stays, so that another one that shared the slot can tell what became of its time.
+        unsafe { slot.write_volatile(tid << TIME_BITS) };
         let latency = now.wrapping_sub(start) & TIME_MASK;
         stats.timed += 1;
         stats.total_ns = stats.total_ns.wrapping_add(latency);
@@ -97,7 +104,7 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
         if index < SYSCALL_BUCKETS {
             stats.histogram[index] += 1;
         }
-    } else if start == 0 {
+    } else if mine || start == 0 {
         lost(LossReason::StartUnseen);
     } else {
         lost(LossReason::SlotCollision);
@@ -117,10 +124,10 @@ fn entry(key: &SyscallKey) -> Option<*mut SyscallStats> {
     SYSCALLS.get_ptr_mut(key)
 }
 
-/// clone, fork, vfork, clone3 on `x86_64`.
+/// clone, fork, vfork, clone3: 64-bit, then 32-bit.
 #[inline(always)]
 fn is_fork(nr: u32) -> bool {
-    matches!(nr, 56..=58 | 435)
+    matches!(nr, 56..=58 | 435) || matches!(nr ^ COMPAT_BIT, 120 | 2 | 190 | 435)
 }
 
 #[inline(always)]

@@ -53,7 +53,7 @@ pub fn run(args: &SyscallsArgs) -> anyhow::Result<()> {
     let mut rows = Rows::of(&args.watch.pids);
     watch(&watching, |_| Ok(()), |event| rows.observe(event))?;
     let mut listing: Vec<SyscallJson> =
-        rows.syscalls.values().map(|row| syscall_row(row, rows.comm(row.pid))).collect();
+        rows.syscalls.values().chain(&rows.ended).map(|row| syscall_row(row, rows.comm(row.pid))).collect();
     listing.sort_by_key(|row| std::cmp::Reverse((row.total_ns, row.calls)));
     if args.top > 0 {
         listing.truncate(args.top);

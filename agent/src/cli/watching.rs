@@ -76,6 +76,8 @@ const MOST_SOCKETS: usize = 4096;
 pub struct Rows {
     /// System calls.
     pub syscalls: BTreeMap<(u32, u32), SyscallRow>,
+    /// System calls of processes whose number another process has got since.
+    pub ended: Vec<SyscallRow>,
     /// Sockets by cookie.
     pub sockets: BTreeMap<u64, SocketRow>,
     /// Rows of sockets that found no room here.
@@ -96,7 +98,12 @@ impl Rows {
     pub fn observe(&mut self, event: &Event<'_>) {
         match &event.body {
             Body::Syscall(row) => {
-                self.syscalls.insert((row.pid, row.nr), **row);
+                // Counters that fell belong to another process, which got the number of one that ended.
+                if let Some(before) = self.syscalls.insert((row.pid, row.nr), **row)
+                    && before.calls > row.calls
+                {
+                    self.ended.push(before);
+                }
             }
             Body::Socket(row) if self.sockets.len() < MOST_SOCKETS || self.sockets.contains_key(&row.seen.cookie) => {
                 self.sockets.insert(row.seen.cookie, **row);

@@ -1,6 +1,7 @@
 //! Loads the embedded object with the offsets of the running kernel. Programs are verified when they are first attached,
 //! so that a probe this kernel refuses takes no other with it.
 
+use agent_common::SyscallStats;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
@@ -97,6 +98,14 @@ fn watch_words() -> u32 {
     pid_max.unwrap_or(PID_MAX_LIMIT).min(PID_MAX_LIMIT).div_ceil(8) + 1
 }
 
+/// Entries of the table of system calls: as many as fit into its budget, since each CPU has counters of its own.
+fn syscall_entries() -> u32 {
+    const BUDGET: usize = 16 << 20;
+    let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
+    let entries = BUDGET / (cpus * size_of::<SyscallStats>());
+    u32::try_from(entries).unwrap_or(u32::MAX).clamp(1024, 16_384)
+}
+
 /// An error with its causes in one line: the loader hides the errno one level down.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -141,6 +150,7 @@ impl Probes {
         }
         loader.override_global("SLOT_MASK", &mask, true);
         loader.map_max_entries("WATCH", watch_words());
+        loader.map_max_entries("SYSCALLS", syscall_entries());
         let mut ebpf = loader.load(OBJECT)?;
         let diagnostics = Diagnostics::of(&mut ebpf);
         Ok(Self { ebpf, btf, kernel, offsets, options, links: Links::default(), diagnostics })

@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use agent_common::{
-    LOSS_REASONS, LossReason, RecordHeader, SocketRow, SocketSeen, SocketStats, SyscallKey, SyscallRow, SyscallStats,
-    Wire,
+    LOSS_REASONS, LossReason, PackedStart, RecordHeader, SocketRow, SocketSeen, SocketStats, SyscallKey, SyscallRow,
+    SyscallStats, Wire,
 };
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 
@@ -15,6 +15,7 @@ use super::clock::monotonic;
 use super::host::{HostSource, Woken};
 use super::in_flight::in_flight;
 use super::inbox::Inbox;
+use super::processes::look_up;
 use super::{EventSource, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
 pub use crate::kernel::LoadOptions;
@@ -24,8 +25,8 @@ use crate::units::{Nanos, Pid};
 const WATCH_CPU: u32 = 1;
 const WATCH_SYSCALLS: u32 = 2;
 const WATCH_SOCKETS: u32 = 4;
-/// Rounds between two looks at every thread's call in flight when the whole host is watched: it reads all of /proc.
-const HOST_IN_FLIGHT_EVERY: u64 = 10;
+/// What reads all of /proc, or all of a big table, is done once a second.
+const TICKS_A_SECOND: u64 = 10;
 
 /// The live kernel.
 pub struct EbpfSource {
@@ -37,6 +38,8 @@ pub struct EbpfSource {
     sent_syscalls: HashMap<(u32, u32), (u64, u64)>,
     sent_sockets: HashMap<u64, SocketSeen>,
     sent_lost: [u64; LOSS_REASONS as usize],
+    /// Whether the last walk over the descriptors failed: it is said once, not at every tick.
+    walk_failed: bool,
     ticks: u64,
 }
 
@@ -47,6 +50,7 @@ struct Maps {
     samples: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
     syscalls: PerCpuHashMap<MapData, SyscallKey, SyscallStats>,
+    starts: Array<MapData, PackedStart>,
     sockets: BpfHashMap<MapData, u64, SocketStats>,
 }
 
@@ -72,6 +76,7 @@ impl EbpfSource {
             samples: probes.map("SAMPLES")?,
             lost: probes.map("LOST")?,
             syscalls: probes.map("SYSCALLS")?,
+            starts: probes.map("STARTS")?,
             sockets: probes.map("SOCKETS")?,
         };
         Ok(Self {
@@ -83,6 +88,7 @@ impl EbpfSource {
             sent_syscalls: HashMap::new(),
             sent_sockets: HashMap::new(),
             sent_lost: [0; LOSS_REASONS as usize],
+            walk_failed: false,
             ticks: 0,
         })
     }
@@ -104,7 +110,7 @@ impl EbpfSource {
                 if family == Family::Sockets {
                     self.forget_sockets();
                 }
-            } else if let Err(error) = self.probes.attach(family) {
+            } else if let Err(error) = self.attach(family) {
                 degraded.push(error.to_string());
             }
         }
@@ -119,7 +125,7 @@ impl EbpfSource {
 
     /// Appends what has come since the last tick, and ends that tick: for a look that is over.
     pub fn flush(&mut self, batch: &mut RawBatch) {
-        self.ticks = self.ticks.next_multiple_of(HOST_IN_FLIGHT_EVERY);
+        self.ticks = self.ticks.next_multiple_of(TICKS_A_SECOND);
         self.tick(batch);
     }
 
@@ -151,6 +157,19 @@ impl EbpfSource {
             .collect()
     }
 
+    fn attach(&mut self, family: Family) -> Result<(), LoadError> {
+        if family == Family::Syscalls && !self.probes.is_attached(family) {
+            // Times from before would be taken for those of calls that begin now.
+            let failed = |cause| LoadError::Map { what: "clear the latency slots", cause };
+            for slot in 0..self.maps.starts.len() {
+                if self.maps.starts.get(&slot, 0).map_err(failed)? != 0 {
+                    self.maps.starts.set(slot, 0, 0).map_err(failed)?;
+                }
+            }
+        }
+        self.probes.attach(family)
+    }
+
     /// Brings the kernel's watch list in line.
     fn watch(&mut self, wanted: &Wanted) -> Result<(), LoadError> {
         let mut scope = 0;
@@ -175,6 +194,9 @@ impl EbpfSource {
         let pids: BTreeSet<u32> = self.bits.keys().chain(bits.keys()).filter(changed).copied().collect();
         for pid in pids {
             let (index, shift) = (pid / 8, pid % 8 * 8);
+            if index >= self.maps.watch.len() {
+                continue; // No process can have that number here.
+            }
             let word = self.maps.watch.get(&index, 0).map_err(failed)?;
             let byte = u64::from(bits.get(&pid).copied().unwrap_or(0) & 0xff);
             self.maps.watch.set(index, (word & !(0xff << shift)) | (byte << shift), 0).map_err(failed)?;
@@ -227,11 +249,15 @@ impl EbpfSource {
     }
 
     fn snapshot_syscalls(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+        let whole_second = self.ticks.is_multiple_of(TICKS_A_SECOND);
         let waiting = match &self.wanted.syscalls {
-            Some(Scope::Host) if !self.ticks.is_multiple_of(HOST_IN_FLIGHT_EVERY) => None,
-            Some(scope) => Some(in_flight(scope)),
+            // The whole host is a big table: once a second is often enough.
+            Some(Scope::Host) if !whole_second => return,
+            Some(scope) => whole_second.then(|| in_flight(scope)),
             None => return,
         };
+        // Before the counters are read: what has ended by now makes no further call, so that its last counts are told.
+        let ended = if whole_second { self.ended() } else { BTreeSet::new() };
         let mut rows: HashMap<(u32, u32), SyscallRow> = HashMap::new();
         for (key, per_cpu) in self.maps.syscalls.iter().filter_map(Result::ok) {
             rows.insert((key.pid, key.nr), sum(key, &per_cpu));
@@ -250,7 +276,20 @@ impl EbpfSource {
                 seen.insert(Pid(key.0));
                 encode::syscall(batch, now, &row);
             }
+            if ended.contains(&key.0) {
+                self.sent_syscalls.remove(&key);
+                if let Err(cause) = self.maps.syscalls.remove(&SyscallKey { pid: key.0, nr: key.1 }) {
+                    tracing::debug!(%cause, pid = key.0, "make room for other processes");
+                }
+            }
         }
+    }
+
+    /// Processes in the table of system calls that have ended: their rows make room, and whoever gets their number next
+    /// begins from nothing.
+    fn ended(&self) -> BTreeSet<u32> {
+        let pids: BTreeSet<u32> = self.sent_syscalls.keys().map(|(pid, _)| *pid).collect();
+        pids.into_iter().filter(|pid| look_up(Pid(*pid)).is_none()).collect()
     }
 
     fn snapshot_sockets(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
@@ -259,10 +298,13 @@ impl EbpfSource {
         let bytes = match self.probes.walk_descriptors() {
             Ok(bytes) => bytes,
             Err(error) => {
-                tracing::warn!(%error, "sockets are not seen at this tick");
+                if !std::mem::replace(&mut self.walk_failed, true) {
+                    tracing::warn!(%error, "sockets are not seen");
+                }
                 return;
             }
         };
+        self.walk_failed = false;
         let mut open: HashMap<u64, SocketSeen> = HashMap::new();
         let mut rest = &bytes[..];
         while let Some((socket, after)) = SocketSeen::from_prefix(rest) {

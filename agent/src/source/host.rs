@@ -1,6 +1,8 @@
 //! The live host without probes: ticks, requests, report pages and cost counters. What remains where the kernel gives no
 //! evidence, and the part of the live source that needs no `aya`.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::clock::monotonic;
 use super::inbox::Inbox;
 use super::processes::Processes;
@@ -35,6 +37,7 @@ pub(super) enum Woken {
 impl HostSource {
     /// A source that hears `inbox`.
     pub fn new(inbox: Inbox) -> Self {
+        raise_descriptor_limit();
         Self {
             inbox,
             wanted: Wanted::default(),
@@ -102,6 +105,15 @@ impl HostSource {
         while self.next_tick <= now {
             self.next_tick = self.next_tick + Nanos::TICK;
         }
+    }
+}
+
+/// Cost counters, connections and pages each take a descriptor: as many as the system grants, where a shell grants 1,024.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(errno) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%errno, "raise the limit of open files");
     }
 }
 

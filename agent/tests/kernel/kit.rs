@@ -42,6 +42,11 @@ impl Subject {
         self.child.stdin.as_mut().expect("piped").write_all(b"\n").expect("it listens");
     }
 
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self) {
+        let _status = self.child.wait().expect("it was started");
+    }
+
     /// Waits for its next line.
     pub(crate) fn hear(&mut self) -> String {
         let mut line = String::new();

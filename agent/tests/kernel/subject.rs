@@ -27,6 +27,7 @@ pub(crate) fn run(task: &str) {
         ["mix", rounds] => mix(number(rounds)),
         ["spin", millis] => spin(number(millis)),
         ["socket", kind, pattern] => socket(kind, pattern),
+        ["spawn", processes] => spawn(number(processes)),
         ["short", connections] => short(number(connections)),
         ["wait"] => {
             tell("ready");
@@ -135,6 +136,17 @@ fn pair(kind: &str) -> (Box<dyn Stream>, Box<dyn Stream>) {
 }
 
 const MESSAGE: usize = 64;
+
+/// Processes that do next to nothing, one after the other.
+fn spawn(processes: u64) {
+    tell("ready");
+    line();
+    for _ in 0..processes {
+        assert!(std::process::Command::new("/bin/true").status().expect("it is always there").success());
+    }
+    tell("done");
+    line();
+}
 
 /// Connections that each carry one message and close.
 fn short(connections: u64) {

@@ -15,6 +15,8 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("errors_and_bytes_are_exact", errors_and_bytes_are_exact),
     ("a_call_that_began_before_the_probe_is_in_flight", a_call_that_began_before_the_probe_is_in_flight),
     ("probes_that_nobody_wants_are_detached", probes_that_nobody_wants_are_detached),
+    ("a_call_that_began_under_an_earlier_watch_has_no_latency", a_call_that_began_under_an_earlier_watch),
+    ("short_processes_make_room_in_the_table_for_others", short_processes_make_room),
 ];
 
 const MILLION: u64 = 1_000_000;
@@ -101,4 +103,42 @@ fn probes_that_nobody_wants_are_detached() {
     assert_eq!(probes.attached(), Vec::<&str>::new());
     let (_subject, _) = probes.while_acting(subject);
     assert!(probes.seen().rows.syscalls.is_empty(), "counted by a probe that was detached");
+}
+
+fn a_call_that_began_under_an_earlier_watch() {
+    let subject = Subject::start("getppid 10 1");
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&watching(pid));
+    // Afterwards it waits for a line, in a read that the probe has seen beginning.
+    let (mut subject, _) = probes.while_acting(subject);
+    probes.run_for(Nanos::from_millis(200));
+    probes.watch(&Wanted::default());
+    probes.run_for(Nanos::from_millis(200));
+    probes.watch(&watching(pid));
+    let before = row(probes.seen(), pid, "read");
+    subject.go();
+    subject.wait();
+    probes.flush();
+    let read = row(probes.seen(), pid, "read");
+    assert_eq!(read.calls, before.calls + 1);
+    assert_eq!(read.total_ns, before.total_ns, "a latency that spans two watches");
+}
+
+fn short_processes_make_room() {
+    const PROCESSES: u64 = 300;
+    const TIMES: u64 = 4;
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&Wanted { syscalls: Some(Scope::Host), ..Wanted::default() });
+    for _ in 0..TIMES {
+        let (_subject, _) = probes.while_acting(Subject::start(&format!("spawn {PROCESSES}")));
+        // What has ended makes room once a second.
+        probes.run_for(Nanos::from_millis(1200));
+    }
+    let rows = &probes.seen().rows;
+    assert_eq!(rows.lost.syscall_table_full, 0);
+    let all = rows.syscalls.values().chain(&rows.ended);
+    let execs: u64 = all.filter(|r| syscall_name(r.nr) == "execve").map(|r| r.calls - r.errors).sum();
+    assert!(execs >= TIMES * PROCESSES, "{execs} of {} programs were seen to start", TIMES * PROCESSES);
+    assert!(rows.syscalls.values().all(|r| r.in_flight < 10_000), "calls in flight that cannot be");
 }
