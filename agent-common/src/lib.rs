@@ -71,7 +71,7 @@ const _: () = {
     assert!(size_of::<TaskRow>() == 48);
     assert!(size_of::<ProcessRow>() == 32);
     assert!(size_of::<ReportHeader>() == 8);
-    assert!(size_of::<MarkRing>() == 7 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
+    assert!(size_of::<MarkRing>() == 5 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
     // Even, so that the u32 histograms leave no hole before the next u64.
     assert!(SYSCALL_BUCKETS.is_multiple_of(2) && RESIDENCY_BUCKETS.is_multiple_of(2));
 };

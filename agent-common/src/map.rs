@@ -75,10 +75,6 @@ pub struct MarkRing {
     pub arrived: u64,
     /// Position up to which bytes were read.
     pub consumed: u64,
-    /// Unix: arrival of bytes that no mark covers yet (first, last), 0 when there are none.
-    pub pending_first_ns: u64,
-    /// See `pending_first_ns`.
-    pub pending_last_ns: u64,
     /// `SOCKET_KIND_…`.
     pub kind: u32,
     /// Process that was watched when the socket was found.

@@ -24,8 +24,6 @@ offsets! {
     OFF_INODE_INO
     /// `socket.sk`
     OFF_SOCKET_SK
-    /// `socket.type`
-    OFF_SOCKET_TYPE
     /// `sock.__sk_common.skc_family`
     OFF_SK_FAMILY
     /// `sock.sk_protocol`
@@ -70,8 +68,6 @@ offsets! {
     OFF_UNIX_INQ_LEN
     /// `unix_address.name`
     OFF_UNIX_ADDRESS_NAME
-    /// `unix_address.len`
-    OFF_UNIX_ADDRESS_LEN
     /// `sk_buff_head.prev`
     OFF_SKBHEAD_PREV
     /// `sk_buff_head.next`

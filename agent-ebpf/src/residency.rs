@@ -58,8 +58,8 @@ pub fn consume(ring: &mut MarkRing, stats: &mut SocketStats, end: u64, now: u64)
     // SAFETY: they were references a moment ago, and the callback has returned.
     let (ring, stats) = unsafe { (&mut *retire.ring, &mut *retire.stats) };
     if ring.consumed < end {
-        // Read before its arrival was noted, on another CPU at the same moment: it did not wait. Bytes from before the
-        // socket was watched never get here: `consumed` and `arrived` start at the end of what was queued then.
+        // What lies below `arrived` has no mark: it waited before the socket was watched, for nobody knows how long. What
+        // lies above was read before its arrival was noted, on another CPU at the same moment: it did not wait.
         let bytes = end - ring.consumed;
         if ring.arrived < end {
             let early = end - max(ring.arrived, ring.consumed);

@@ -17,7 +17,7 @@ const fn field(symbol: &'static str, path: &'static str, needed_by: Option<Famil
 
 const SOCKETS: Option<Family> = Some(Family::Sockets);
 
-const FIELDS: [Field; 33] = [
+const FIELDS: [Field; 32] = [
     field("OFF_TASK_TGID", "task_struct.tgid", SOCKETS),
     field("OFF_TASK_FLAGS", "task_struct.flags", Some(Family::Cpu)),
     field("OFF_TASK_STATUS", "task_struct.thread_info.status", None),
@@ -46,7 +46,6 @@ const FIELDS: [Field; 33] = [
     field("OFF_UNIX_PEER", "unix_sock.peer", SOCKETS),
     field("OFF_UNIX_INQ_LEN", "unix_sock.inq_len", None),
     field("OFF_UNIX_ADDRESS_NAME", "unix_address.name", SOCKETS),
-    field("OFF_UNIX_ADDRESS_LEN", "unix_address.len", SOCKETS),
     field("OFF_SKBHEAD_PREV", "sk_buff_head.prev", SOCKETS),
     field("OFF_SKBHEAD_NEXT", "sk_buff_head.next", SOCKETS),
     field("OFF_SKB_LEN", "sk_buff.len", SOCKETS),
