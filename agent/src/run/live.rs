@@ -4,7 +4,6 @@
 //! the source what is wanted next. An agent that ends takes its socket along and leaves the pages: nothing jumps.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::run::core::{Core, CoreConfig, CpuSampling, TickOutcome};
 use crate::run::live_source::LiveSource;
 use crate::run::liveness::Liveness;
 use crate::run::own_cost::OwnCostMeter;
+use crate::run::recorder::Recorder;
 use crate::serve::accept::{Limits, serve};
 use crate::serve::app::App;
 use crate::serve::check::Preflight;
@@ -32,7 +32,7 @@ use crate::serve::routes::router;
 use crate::serve::view::{SocketJson, SyscallJson, View};
 use crate::source::clock::{boottime, monotonic};
 use crate::source::inbox::InboxSender;
-use crate::source::recording::{Host, Writer};
+use crate::source::recording::Host;
 use crate::source::{EventSource as _, Pulled, Wanted};
 use crate::units::{Nanos, Pid, Uid};
 
@@ -70,7 +70,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     let claims = Claims::default();
     let renderer = Renderer::start().context("start the thread that draws profiles")?;
     let host = Host::new(kernel_release(), started);
-    let recording = options.record.as_deref().map(|path| Writer::create(path, &host)).transpose()?;
+    let recording = Recorder::begin(options.record.as_deref(), &host)?;
     let app = App {
         views: seen,
         inbox: sender.clone(),
@@ -118,7 +118,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
             }
         })
         .await?;
-    agent.finish_recording().await?;
+    agent.finish_recording().await;
     let report = agent.report;
     tracing::info!(ticks = report.ticks, decisions = report.decisions, "the agent ends; the pages stay as they are");
     Ok(report)
@@ -161,7 +161,7 @@ struct Agent {
     claims: Claims,
     sender: InboxSender,
     views: watch::Sender<Arc<View>>,
-    recording: Option<Writer<File>>,
+    recording: Recorder,
     syscalls: Arc<Vec<SyscallJson>>,
     sockets: Arc<Vec<SocketJson>>,
     wanted: Wanted,
@@ -181,9 +181,7 @@ impl Agent {
             if self.source.pull(until, &mut batch).await? == Pulled::End {
                 return Ok(());
             }
-            if let Some(recording) = &mut self.recording {
-                recording.append(&batch)?;
-            }
+            self.recording.append(&batch);
             let mut newest = None;
             let report = &mut self.report;
             self.core.feed(&batch, |outcome| newest = Some(count(report, outcome)));
@@ -208,6 +206,7 @@ impl Agent {
         self.losses.note(now, self.core.lost());
         degraded.extend(self.source.degraded());
         degraded.extend(self.refused.iter().cloned());
+        degraded.extend(self.recording.degraded().map(str::to_owned));
         self.list();
         let view = View {
             now,
@@ -252,13 +251,15 @@ impl Agent {
         profiles
     }
 
-    /// Ends a recording with the names of everything in it: what replays it may not be this host.
-    async fn finish_recording(&mut self) -> anyhow::Result<()> {
-        if let Some(recording) = self.recording.take() {
-            let names = self.renderer.names().await?;
-            recording.finish(monotonic(), &names)?;
+    /// Ends a recording with the names of everything in it. Whatever happens to it, the agent ends as it should.
+    async fn finish_recording(&mut self) {
+        if !self.recording.is_running() {
+            return;
         }
-        Ok(())
+        match self.renderer.names().await {
+            Ok(names) => self.recording.finish(monotonic(), &names),
+            Err(error) => tracing::warn!(%error, "the recording ends without its table of names"),
+        }
     }
 
     /// Tells the source what is wanted, if that has changed: attaching costs. What was refused is tried again at times,
