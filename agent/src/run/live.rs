@@ -7,13 +7,14 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use agent_common::{SocketRow, SyscallRow};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::aggregate::stacks::StackCounts;
 use crate::config::{Config, Switch};
-use crate::event::{Input, RawBatch};
+use crate::event::{Input, RawBatch, WatchKind};
 use crate::run::core::{Core, CoreConfig, CpuSampling, TickOutcome};
 use crate::run::live_source::LiveSource;
 use crate::run::liveness::Liveness;
@@ -24,12 +25,11 @@ use crate::serve::app::App;
 use crate::serve::check::Preflight;
 use crate::serve::claims::Claims;
 use crate::serve::listener::Bound;
-use crate::serve::listing::{socket_row, syscall_row};
 use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
 use crate::serve::render::Renderer;
 use crate::serve::routes::router;
-use crate::serve::view::{SocketJson, SyscallJson, View};
+use crate::serve::view::{Listed, View};
 use crate::source::clock::{boottime, monotonic};
 use crate::source::inbox::InboxSender;
 use crate::source::recording::Host;
@@ -162,8 +162,8 @@ struct Agent {
     sender: InboxSender,
     views: watch::Sender<Arc<View>>,
     recording: Recorder,
-    syscalls: Arc<Vec<SyscallJson>>,
-    sockets: Arc<Vec<SocketJson>>,
+    syscalls: Arc<Vec<Listed<SyscallRow>>>,
+    sockets: Arc<Vec<Listed<SocketRow>>>,
     wanted: Wanted,
     refused: Vec<String>,
     applied: Nanos,
@@ -202,12 +202,13 @@ impl Agent {
                 tracing::info!(%name, pid = process.pid.0, "the process of a pipeline has ended");
             }
         }
+        // Before a probe goes because its time is up: this tick has brought its last rows.
+        self.list();
         self.want(now);
         self.losses.note(now, self.core.lost());
         degraded.extend(self.source.degraded());
         degraded.extend(self.refused.iter().cloned());
         degraded.extend(self.recording.degraded().map(str::to_owned));
-        self.list();
         let view = View {
             now,
             started: self.started,
@@ -225,19 +226,17 @@ impl Agent {
         self.views.send_replace(Arc::new(view));
     }
 
-    /// Makes the listings anew while their probes are attached; afterwards they stay as they were last.
+    /// Hands the rows over while their probes are attached; afterwards they stay as they were last.
     fn list(&mut self) {
-        let comm = |pid| self.core.comm(Pid(pid)).map_or_else(|| "?".to_owned(), |c| c.to_text());
         let attached = self.source.attached();
-        if attached.contains(&"syscalls") {
-            let mut rows: Vec<_> = self.core.syscalls().map(|row| syscall_row(row, comm(row.pid))).collect();
-            rows.sort_by(|a, b| {
-                b.total_ns.cmp(&a.total_ns).then_with(|| (a.pid, &a.syscall).cmp(&(b.pid, &b.syscall)))
-            });
-            self.syscalls = Arc::new(rows);
+        let comm = |pid| self.core.comm(Pid(pid));
+        if attached.contains(&WatchKind::Syscalls.family()) {
+            let listed = |row: &Arc<SyscallRow>| Listed { row: Arc::clone(row), comm: comm(row.pid) };
+            self.syscalls = Arc::new(self.core.syscalls().map(listed).collect());
         }
-        if attached.contains(&"sockets") {
-            self.sockets = Arc::new(self.core.sockets().map(|row| socket_row(row, comm(row.seen.pid))).collect());
+        if attached.contains(&WatchKind::Sockets.family()) {
+            let listed = |row: &Arc<SocketRow>| Listed { row: Arc::clone(row), comm: comm(row.seen.pid) };
+            self.sockets = Arc::new(self.core.sockets().map(listed).collect());
         }
     }
 
