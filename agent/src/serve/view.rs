@@ -72,7 +72,7 @@ pub struct PipelineView {
     /// Newest signals.
     pub signals: SignalsJson,
     /// Decisions, oldest first; bounded.
-    pub decisions: Arc<VecDeque<DecisionJson>>,
+    pub decisions: Arc<VecDeque<Arc<DecisionJson>>>,
     /// Decisions so far by reason.
     pub decisions_by_reason: Vec<(&'static str, u64)>,
 }
