@@ -5,6 +5,7 @@ pub mod lost;
 pub mod profiles;
 pub mod report;
 pub mod rows;
+pub mod span;
 pub mod stacks;
 pub mod table;
 pub mod window;

@@ -4,6 +4,7 @@
 //! in which a process is seen only sets its baseline, so that history before the watch never looks like a burst.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use agent_common::{COMPAT_BIT, SocketRow, SyscallRow, TaskRow};
 
@@ -60,7 +61,7 @@ pub struct TaskDelta {
 /// System call rows by (process, call number).
 #[derive(Debug)]
 pub struct SyscallRows {
-    rows: Table<(u32, u32), Box<SyscallRow>>,
+    rows: Table<(u32, u32), Arc<SyscallRow>>,
     tick: BTreeMap<Pid, SyscallTotals>,
     known: BTreeSet<Pid>,
 }
@@ -75,7 +76,7 @@ impl SyscallRows {
     pub fn observe(&mut self, now: Nanos, row: Box<SyscallRow>) {
         let pid = Pid(row.pid);
         let (calls, sum, nr) = (row.calls, row.result_sum, row.nr);
-        let before = self.rows.put(now, (row.pid, row.nr), row).map(|old| (old.calls, old.result_sum));
+        let before = self.rows.put(now, (row.pid, row.nr), Arc::from(row)).map(|old| (old.calls, old.result_sum));
         // A row that was evicted comes back with all its history; only without evictions is a new row a first one.
         let fresh = self.known.contains(&pid) && self.rows.evicted() == 0;
         let totals = self.tick.entry(pid).or_default();
@@ -100,7 +101,7 @@ impl SyscallRows {
     }
 
     /// The newest row of each key.
-    pub fn table(&self) -> &Table<(u32, u32), Box<SyscallRow>> {
+    pub fn table(&self) -> &Table<(u32, u32), Arc<SyscallRow>> {
         &self.rows
     }
 }
@@ -108,7 +109,7 @@ impl SyscallRows {
 /// Socket rows by cookie.
 #[derive(Debug)]
 pub struct SocketRows {
-    rows: Table<u64, Box<SocketRow>>,
+    rows: Table<u64, Arc<SocketRow>>,
     tick: BTreeMap<Pid, SocketTotals>,
     known: BTreeSet<Pid>,
 }
@@ -124,7 +125,7 @@ impl SocketRows {
         let counters = |row: &SocketRow| (row.stats.measured_bytes, row.stats.byte_us, row.seen.overflows);
         let pid = Pid(row.seen.pid);
         let (after, waiting) = (counters(&row), row.seen.receive_queue);
-        let before = self.rows.put(now, row.seen.cookie, row).map(|old| counters(&old));
+        let before = self.rows.put(now, row.seen.cookie, Arc::from(row)).map(|old| counters(&old));
         let totals = self.tick.entry(pid).or_default();
         totals.receive_queue = totals.receive_queue.saturating_add(waiting);
         let Some(then) = before else {
@@ -145,7 +146,7 @@ impl SocketRows {
     }
 
     /// The newest row of each socket.
-    pub fn table(&self) -> &Table<u64, Box<SocketRow>> {
+    pub fn table(&self) -> &Table<u64, Arc<SocketRow>> {
         &self.rows
     }
 }

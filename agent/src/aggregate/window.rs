@@ -4,6 +4,7 @@
 //! room and is counted. A fact that did not arrive is absent from the window, never zero.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
 
@@ -148,13 +149,13 @@ impl Aggregator {
     }
 
     /// The newest row of each (process, system call).
-    pub fn syscalls(&self) -> impl Iterator<Item = &SyscallRow> {
-        self.syscalls.table().iter().map(AsRef::as_ref)
+    pub fn syscalls(&self) -> impl Iterator<Item = &Arc<SyscallRow>> {
+        self.syscalls.table().iter()
     }
 
     /// The newest row of each socket.
-    pub fn sockets(&self) -> impl Iterator<Item = &SocketRow> {
-        self.sockets.table().iter().map(AsRef::as_ref)
+    pub fn sockets(&self) -> impl Iterator<Item = &Arc<SocketRow>> {
+        self.sockets.table().iter()
     }
 
     /// Rows that had to make room: system calls, then sockets.

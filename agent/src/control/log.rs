@@ -19,7 +19,7 @@ pub const HOLD_SPACING: Nanos = Nanos::SECOND;
 /// Decisions of one pipeline.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
-    kept: Arc<VecDeque<DecisionJson>>,
+    kept: Arc<VecDeque<Arc<DecisionJson>>>,
     sequence: u64,
     last: Option<Reason>,
     last_hold: Option<Nanos>,
@@ -39,17 +39,17 @@ impl Log {
         self.sequence += 1;
         *self.by_reason.entry(decision.reason).or_default() += 1;
         let json = decision.to_json(name, self.sequence);
-        // Copies the row only while somebody still reads the one before.
+        // The newest view nearly always holds the row: what is copied then is pointers, never decisions.
         let kept = Arc::make_mut(&mut self.kept);
         if kept.len() >= KEPT {
             kept.pop_front();
         }
-        kept.push_back(json.clone());
+        kept.push_back(Arc::new(json.clone()));
         Some(json)
     }
 
     /// What was kept, oldest first.
-    pub fn kept(&self) -> Arc<VecDeque<DecisionJson>> {
+    pub fn kept(&self) -> Arc<VecDeque<Arc<DecisionJson>>> {
         Arc::clone(&self.kept)
     }
 

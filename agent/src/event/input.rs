@@ -79,3 +79,14 @@ pub enum WatchKind {
     /// Sockets.
     Sockets,
 }
+
+impl WatchKind {
+    /// Name of the probes that bring it.
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Syscalls => "syscalls",
+            Self::Sockets => "sockets",
+        }
+    }
+}

@@ -148,12 +148,12 @@ impl Core {
     }
 
     /// Newest cumulative row of each (process, system call).
-    pub fn syscalls(&self) -> impl Iterator<Item = &SyscallRow> {
+    pub fn syscalls(&self) -> impl Iterator<Item = &Arc<SyscallRow>> {
         self.aggregator.syscalls()
     }
 
     /// Newest row of each socket.
-    pub fn sockets(&self) -> impl Iterator<Item = &SocketRow> {
+    pub fn sockets(&self) -> impl Iterator<Item = &Arc<SocketRow>> {
         self.aggregator.sockets()
     }
 

@@ -4,35 +4,35 @@
 //! the source what is wanted next. An agent that ends takes its socket along and leaves the pages: nothing jumps.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use agent_common::{SocketRow, SyscallRow};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::aggregate::stacks::StackCounts;
 use crate::config::{Config, Switch};
-use crate::event::{Input, RawBatch};
+use crate::event::{Input, RawBatch, WatchKind};
 use crate::run::core::{Core, CoreConfig, CpuSampling, TickOutcome};
 use crate::run::live_source::LiveSource;
 use crate::run::liveness::Liveness;
 use crate::run::own_cost::OwnCostMeter;
+use crate::run::recorder::Recorder;
 use crate::serve::accept::{Limits, serve};
 use crate::serve::app::App;
 use crate::serve::check::Preflight;
 use crate::serve::claims::Claims;
 use crate::serve::listener::Bound;
-use crate::serve::listing::{socket_row, syscall_row};
 use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
 use crate::serve::render::Renderer;
 use crate::serve::routes::router;
-use crate::serve::view::{SocketJson, SyscallJson, View};
+use crate::serve::view::{Listed, View};
 use crate::source::clock::{boottime, monotonic};
 use crate::source::inbox::InboxSender;
-use crate::source::recording::{Host, Writer};
+use crate::source::recording::Host;
 use crate::source::{EventSource as _, Pulled, Wanted};
 use crate::units::{Nanos, Pid, Uid};
 
@@ -70,7 +70,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     let claims = Claims::default();
     let renderer = Renderer::start().context("start the thread that draws profiles")?;
     let host = Host::new(kernel_release(), started);
-    let recording = options.record.as_deref().map(|path| Writer::create(path, &host)).transpose()?;
+    let recording = Recorder::begin(options.record.as_deref(), &host)?;
     let app = App {
         views: seen,
         inbox: sender.clone(),
@@ -118,7 +118,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
             }
         })
         .await?;
-    agent.finish_recording().await?;
+    agent.finish_recording().await;
     let report = agent.report;
     tracing::info!(ticks = report.ticks, decisions = report.decisions, "the agent ends; the pages stay as they are");
     Ok(report)
@@ -161,9 +161,9 @@ struct Agent {
     claims: Claims,
     sender: InboxSender,
     views: watch::Sender<Arc<View>>,
-    recording: Option<Writer<File>>,
-    syscalls: Arc<Vec<SyscallJson>>,
-    sockets: Arc<Vec<SocketJson>>,
+    recording: Recorder,
+    syscalls: Arc<Vec<Listed<SyscallRow>>>,
+    sockets: Arc<Vec<Listed<SocketRow>>>,
     wanted: Wanted,
     refused: Vec<String>,
     applied: Nanos,
@@ -181,9 +181,7 @@ impl Agent {
             if self.source.pull(until, &mut batch).await? == Pulled::End {
                 return Ok(());
             }
-            if let Some(recording) = &mut self.recording {
-                recording.append(&batch)?;
-            }
+            self.recording.append(&batch);
             let mut newest = None;
             let report = &mut self.report;
             self.core.feed(&batch, |outcome| newest = Some(count(report, outcome)));
@@ -204,11 +202,13 @@ impl Agent {
                 tracing::info!(%name, pid = process.pid.0, "the process of a pipeline has ended");
             }
         }
+        // Before a probe goes because its time is up: this tick has brought its last rows.
+        self.list();
         self.want(now);
         self.losses.note(now, self.core.lost());
         degraded.extend(self.source.degraded());
         degraded.extend(self.refused.iter().cloned());
-        self.list();
+        degraded.extend(self.recording.degraded().map(str::to_owned));
         let view = View {
             now,
             started: self.started,
@@ -226,19 +226,17 @@ impl Agent {
         self.views.send_replace(Arc::new(view));
     }
 
-    /// Makes the listings anew while their probes are attached; afterwards they stay as they were last.
+    /// Hands the rows over while their probes are attached; afterwards they stay as they were last.
     fn list(&mut self) {
-        let comm = |pid| self.core.comm(Pid(pid)).map_or_else(|| "?".to_owned(), |c| c.to_text());
         let attached = self.source.attached();
-        if attached.contains(&"syscalls") {
-            let mut rows: Vec<_> = self.core.syscalls().map(|row| syscall_row(row, comm(row.pid))).collect();
-            rows.sort_by(|a, b| {
-                b.total_ns.cmp(&a.total_ns).then_with(|| (a.pid, &a.syscall).cmp(&(b.pid, &b.syscall)))
-            });
-            self.syscalls = Arc::new(rows);
+        let comm = |pid| self.core.comm(Pid(pid));
+        if attached.contains(&WatchKind::Syscalls.family()) {
+            let listed = |row: &Arc<SyscallRow>| Listed { row: Arc::clone(row), comm: comm(row.pid) };
+            self.syscalls = Arc::new(self.core.syscalls().map(listed).collect());
         }
-        if attached.contains(&"sockets") {
-            self.sockets = Arc::new(self.core.sockets().map(|row| socket_row(row, comm(row.seen.pid))).collect());
+        if attached.contains(&WatchKind::Sockets.family()) {
+            let listed = |row: &Arc<SocketRow>| Listed { row: Arc::clone(row), comm: comm(row.seen.pid) };
+            self.sockets = Arc::new(self.core.sockets().map(listed).collect());
         }
     }
 
@@ -252,13 +250,15 @@ impl Agent {
         profiles
     }
 
-    /// Ends a recording with the names of everything in it: what replays it may not be this host.
-    async fn finish_recording(&mut self) -> anyhow::Result<()> {
-        if let Some(recording) = self.recording.take() {
-            let names = self.renderer.names().await?;
-            recording.finish(monotonic(), &names)?;
+    /// Ends a recording with the names of everything in it. Whatever happens to it, the agent ends as it should.
+    async fn finish_recording(&mut self) {
+        if !self.recording.is_running() {
+            return;
         }
-        Ok(())
+        match self.renderer.names().await {
+            Ok(names) => self.recording.finish(monotonic(), &names),
+            Err(error) => tracing::warn!(%error, "the recording ends without its table of names"),
+        }
     }
 
     /// Tells the source what is wanted, if that has changed: attaching costs. What was refused is tried again at times,

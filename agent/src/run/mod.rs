@@ -6,5 +6,6 @@ mod live_source;
 mod liveness;
 pub mod oneshot;
 mod own_cost;
+mod recorder;
 pub mod replay;
 pub mod simulate;

@@ -3,14 +3,17 @@
 //! It is bound in a private directory, its mode set, and then renamed into place: a connecting process sees either no
 //! socket or the finished one. A path that is a link or in use is refused; what a dead agent left is replaced.
 
+mod lock;
+
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use tokio::net::UnixListener;
+
+use self::lock::SetupLock;
 
 /// Any local user may connect; what each may ask, the routes decide.
 const SOCKET_MODE: u32 = 0o666;
@@ -79,7 +82,8 @@ impl Bound {
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let directory = parent(path)?;
         make_directory(directory)?;
-        let _lock = lock(directory)?;
+        // Two agents that start at once must not both find the path free.
+        let _lock = SetupLock::take(path)?;
         refuse_what_is_there(path)?;
         let private = PrivateDirectory::make(directory)?;
         let inner = private.path.join(PRIVATE_NAME);
@@ -124,7 +128,7 @@ struct PrivateDirectory {
 impl PrivateDirectory {
     fn make(directory: &Path) -> Result<Self, BindError> {
         let path = directory.join(format!(".tg-{}", std::process::id()));
-        // Left by a dead process of the same number: the lock on the parent says that nobody is using it.
+        // Left by a dead process of the same number, which is ours now.
         if fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir()) {
             fs::remove_dir_all(&path).map_err(|e| failed("remove left-over directory", &path, e))?;
         }
@@ -173,17 +177,6 @@ fn make_directory(directory: &Path) -> Result<(), BindError> {
         .mode(DIRECTORY_MODE)
         .create(directory)
         .map_err(|e| failed("create directory of the socket", directory, e))
-}
-
-/// Two agents that start at once must not both find the path free.
-fn lock(directory: &Path) -> Result<rustix::fd::OwnedFd, BindError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = open(directory, flags, Mode::empty()).map_err(|e| failed("open directory", directory, e.into()))?;
-    flock(&fd, FlockOperation::NonBlockingLockExclusive).map_err(|e| BindError::Path {
-        path: directory.to_owned(),
-        cause: format!("another process is setting up a socket in this directory ({e}; try again)"),
-    })?;
-    Ok(fd)
 }
 
 fn refuse_what_is_there(path: &Path) -> Result<(), BindError> {

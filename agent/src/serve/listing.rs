@@ -1,14 +1,22 @@
 //! Rows of the kernel in, rows for people out: names instead of numbers, quantiles instead of buckets.
+//!
+//! The kernel's counters run on for as long as its probes are loaded. A listing of a span is made from the rows at both
+//! of its ends, and leaves out what did not happen in it.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use agent_common::{
     COMPAT_BIT, RESIDENCY_SUB_BITS, SOCKET_KIND_TCP, SOCKET_NAME_BYTES, SYSCALL_SUB_BITS, SocketRow, SyscallRow,
 };
 use syscalls::Sysno;
 
-use super::view::{SocketJson, SyscallJson};
+use super::view::{Listed, SocketJson, SyscallJson};
 use crate::aggregate::histogram::quantile;
+use crate::aggregate::span::{socket_since, syscalls_since};
+use crate::event::Comm;
+use crate::units::Pid;
 
 /// Calls whose positive result is a number of bytes.
 const BYTE_COUNTS: [&str; 26] = [
@@ -104,6 +112,55 @@ pub fn socket_row(row: &SocketRow, comm: String) -> SocketJson {
         unmeasured_bytes: stats.unmeasured_bytes,
         overflows: seen.overflows,
     }
+}
+
+/// Calls within a span, dearest first: the rows at its start and at its end, of one process or of all. `lives` tells
+/// whether a process is still there: one that is gone has no call in flight, whatever its last row says.
+pub fn syscalls_between(
+    then: &[Listed<SyscallRow>],
+    now: &[Listed<SyscallRow>],
+    pid: Option<Pid>,
+    lives: impl Fn(Pid) -> bool,
+) -> Vec<SyscallJson> {
+    let before: HashMap<_, _> = then.iter().map(|l| ((l.row.pid, l.row.nr), &*l.row)).collect();
+    let mut living = HashMap::new();
+    let mut rows: Vec<SyscallJson> = now
+        .iter()
+        .filter(|l| pid.is_none_or(|pid| l.row.pid == pid.0))
+        .filter_map(|l| {
+            let mut row = syscalls_since(&l.row, before.get(&(l.row.pid, l.row.nr)).copied());
+            if row.in_flight > 0 && !*living.entry(row.pid).or_insert_with(|| lives(Pid(row.pid))) {
+                row.in_flight = 0;
+            }
+            (row.calls > 0 || row.in_flight > 0).then(|| syscall_row(&row, name(l.comm)))
+        })
+        .collect();
+    rows.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| (a.pid, &a.syscall).cmp(&(b.pid, &b.syscall))));
+    rows
+}
+
+/// Sockets of a process within a span, by descriptor: the rows at its start and at its end.
+pub fn sockets_between(then: &[Listed<SocketRow>], now: &[Listed<SocketRow>], pid: Pid) -> Vec<SocketJson> {
+    let before: HashMap<_, _> = then.iter().map(|l| (l.row.seen.cookie, &l.row)).collect();
+    let mut rows: Vec<SocketJson> = now
+        .iter()
+        .filter(|l| l.row.seen.pid == pid.0)
+        .filter_map(|l| {
+            let then = before.get(&l.row.seen.cookie).copied();
+            // An open socket is told at every tick: one that was not is left over from an earlier watch.
+            if then.is_some_and(|then| Arc::ptr_eq(then, &l.row)) {
+                return None;
+            }
+            let row = socket_since(&l.row, then.map(AsRef::as_ref));
+            (row.seen.fd >= 0 || row.stats.reads > 0).then(|| socket_row(&row, name(l.comm)))
+        })
+        .collect();
+    rows.sort_by_key(|row| (row.fd.unwrap_or(i32::MAX), row.inode));
+    rows
+}
+
+fn name(comm: Option<Comm>) -> String {
+    comm.map_or_else(|| "?".to_owned(), |comm| comm.to_text())
 }
 
 fn inet(family: u16, address: &[u8; SOCKET_NAME_BYTES], port: u16) -> String {

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use agent_common::{SocketRow, SyscallRow};
 use serde::{Deserialize, Serialize};
 use tidegate_client::abi::{DecisionJson, Registration, SignalsJson};
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
+use crate::event::Comm;
 use crate::serve::losses::LossLog;
 use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
 
@@ -24,10 +26,10 @@ pub struct View {
     pub pipelines: Vec<PipelineView>,
     /// Profile windows of 10 s, oldest first; the last may still be open.
     pub profiles: VecDeque<Arc<StackCounts>>,
-    /// System calls of watched processes since they were watched, dearest first.
-    pub syscalls: Arc<Vec<SyscallJson>>,
-    /// Sockets of watched processes.
-    pub sockets: Arc<Vec<SocketJson>>,
+    /// System calls by process and call: cumulative counters, also of what was watched earlier.
+    pub syscalls: Arc<Vec<Listed<SyscallRow>>>,
+    /// Sockets, likewise.
+    pub sockets: Arc<Vec<Listed<SocketRow>>>,
     /// Losses since the start.
     pub lost: Lost,
     /// Losses over time.
@@ -38,6 +40,16 @@ pub struct View {
     pub attached: Vec<&'static str>,
     /// What cannot be seen here, each with its cause.
     pub degraded: Vec<String>,
+}
+
+/// A row as it came from the kernel, and whose it is. Cheap to copy: the row is shared with the table it is kept in, which
+/// holds another one as soon as it changes.
+#[derive(Clone, Debug)]
+pub struct Listed<R> {
+    /// The row.
+    pub row: Arc<R>,
+    /// Name of the main thread of its process, when it is known.
+    pub comm: Option<Comm>,
 }
 
 /// One pipeline.
@@ -60,7 +72,7 @@ pub struct PipelineView {
     /// Newest signals.
     pub signals: SignalsJson,
     /// Decisions, oldest first; bounded.
-    pub decisions: Arc<VecDeque<DecisionJson>>,
+    pub decisions: Arc<VecDeque<Arc<DecisionJson>>>,
     /// Decisions so far by reason.
     pub decisions_by_reason: Vec<(&'static str, u64)>,
 }

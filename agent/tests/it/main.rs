@@ -10,4 +10,5 @@ mod serve_limits;
 mod serve_listener;
 mod serve_roles;
 mod serve_routes;
+mod serve_watch;
 mod simulate;

@@ -193,6 +193,30 @@ async fn a_report_that_is_cut_short_or_lies_does_no_harm_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_disk_that_fills_up_ends_the_recording_and_not_the_agent() {
+    let host = Host::new();
+    let report = ReportPage::create(host.directory.path(), "ingest").unwrap();
+    let body = registration(report.path(), "observe");
+    host.with_agent(Some("/dev/full".into()), async |socket| {
+        // Each tick records the report of each pipeline: enough to fill the writer's buffer within a second.
+        for n in 0..8 {
+            assert_eq!(ask(socket, "PUT", &format!("/v1/pipelines/p{n}"), &body).await.status, 201);
+        }
+        until("the full disk is told", async || {
+            report_load(&report, Snapshot::default());
+            get(socket, "/v1/health").await["degraded"].to_string().contains("/dev/full: No space left")
+        })
+        .await;
+        until("the agent goes on", async || {
+            report_load(&report, Snapshot::default());
+            get(socket, "/v1/pipelines/p0/signals").await["rate"].as_f64().is_some()
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn in_mode_observe_the_page_keeps_the_pipelines_own_defaults() {
     let host = Host::new();
     let report = ReportPage::create(host.directory.path(), "ingest").unwrap();

@@ -81,6 +81,25 @@ async fn what_a_dead_agent_left_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_lock_on_the_directory_keeps_no_agent_from_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let readable = fs::File::open(directory.path()).unwrap();
+    readable.try_lock().unwrap();
+    assert!(Bound::bind(&directory.path().join("api.sock")).is_ok());
+}
+
+#[tokio::test]
+async fn a_lock_file_that_a_killed_agent_left_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("api.sock");
+    fs::write(directory.path().join(".api.sock.lock"), "").unwrap();
+    let bound = Bound::bind(&path).unwrap();
+    assert_eq!(entries(directory.path()), ["api.sock"]);
+    drop(bound);
+    assert_eq!(entries(directory.path()), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_successors_socket_is_not_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.sock");

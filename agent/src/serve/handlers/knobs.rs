@@ -70,7 +70,8 @@ pub async fn decisions(
     let view = app.view();
     let all = &pipeline(&view, &name)?.decisions;
     let fresh = all.iter().filter(|d| args.after.is_none_or(|after| d.sequence > after));
-    let mut newest: Vec<_> = fresh.rev().take(args.limit.unwrap_or(usize::MAX)).cloned().collect();
+    let mut newest: Vec<_> =
+        fresh.rev().take(args.limit.unwrap_or(usize::MAX)).map(|d| DecisionJson::clone(d)).collect();
     newest.reverse();
     Ok(Json(newest))
 }
