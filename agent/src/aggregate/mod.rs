@@ -1,5 +1,6 @@
 //! Events in, windows out. Never reads a clock: windows are cut by `Tick` events.
 
+pub mod byte_counts;
 pub mod histogram;
 pub mod lost;
 pub mod profiles;

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agent_common::{COMPAT_BIT, SocketRow, SyscallRow, TaskRow};
+use agent_common::{SocketRow, SyscallRow, TaskRow};
 
+use crate::aggregate::byte_counts::moves_bytes;
 use crate::aggregate::table::Table;
 use crate::units::{Nanos, Pid};
 
@@ -214,32 +215,6 @@ fn cut<T: Copy>(
     whole
 }
 
-/// Whether the result of this call is a byte count.
-pub fn moves_bytes(nr: u32) -> bool {
-    use nix::libc;
-    const CALLS: [nix::libc::c_long; 18] = [
-        libc::SYS_read,
-        libc::SYS_write,
-        libc::SYS_pread64,
-        libc::SYS_pwrite64,
-        libc::SYS_readv,
-        libc::SYS_writev,
-        libc::SYS_preadv,
-        libc::SYS_pwritev,
-        libc::SYS_preadv2,
-        libc::SYS_pwritev2,
-        libc::SYS_recvfrom,
-        libc::SYS_sendto,
-        libc::SYS_recvmsg,
-        libc::SYS_sendmsg,
-        libc::SYS_sendfile,
-        libc::SYS_splice,
-        libc::SYS_vmsplice,
-        libc::SYS_copy_file_range,
-    ];
-    nr & COMPAT_BIT == 0 && CALLS.contains(&libc::c_long::from(nr))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,11 +266,11 @@ mod tests {
     }
 
     fn write() -> u32 {
-        u32::try_from(nix::libc::SYS_write).unwrap()
+        u32::try_from(syscalls::Sysno::write.id()).unwrap()
     }
 
     fn getppid() -> u32 {
-        u32::try_from(nix::libc::SYS_getppid).unwrap()
+        u32::try_from(syscalls::Sysno::getppid.id()).unwrap()
     }
 
     #[test]

@@ -91,9 +91,35 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
 /// The agent tells what it does; every other command speaks up only when something is wrong.
 fn log_to_stderr(command: &Command) {
     let usual = if matches!(command, Command::Agent(_)) { "info" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TIDEGATE_LOG")
-        .unwrap_or_else(|_unset_or_bad| tracing_subscriber::EnvFilter::new(usual));
+    let filter = std::env::var_os("TIDEGATE_LOG").filter(|asked| !asked.is_empty()).and_then(|asked| {
+        let bad = match asked.to_str().map(log_filter) {
+            Some(Ok(filter)) => return Some(filter),
+            Some(Err(bad)) => bad,
+            None => "not UTF-8".to_owned(),
+        };
+        say_bad_log(&asked.to_string_lossy(), &bad, usual);
+        None
+    });
+    let filter = filter.unwrap_or_else(|| tracing_subscriber::EnvFilter::new(usual));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+#[expect(clippy::print_stderr, reason = "there is no log yet in which it could be said")]
+fn say_bad_log(asked: &str, bad: &str, usual: &str) {
+    eprintln!("TIDEGATE_LOG={asked:?}: {bad} (want e.g. `debug` or `tidegate::serve=debug`); logging at `{usual}`");
+}
+
+/// What `TIDEGATE_LOG` asks for. A lone word that is nearly a level would be taken for the name of a module, and then
+/// nothing at all would be logged.
+fn log_filter(asked: &str) -> Result<tracing_subscriber::EnvFilter, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for word in asked.split(',').map(|word| word.trim().to_lowercase()).filter(|word| !word.contains(['=', ':', '['])) {
+        let near = LEVELS.iter().map(|level| (strsim::damerau_levenshtein(level, &word), level)).min();
+        if let Some((1..=2, level)) = near.filter(|_| word.len() > 2) {
+            return Err(format!("no level is named {word}; did you mean {level}?"));
+        }
+    }
+    tracing_subscriber::EnvFilter::try_new(asked).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -112,6 +138,19 @@ mod tests {
         for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("tidegate "), "no example in the help of {}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn a_log_level_that_is_none_is_told_and_not_taken_for_a_module() {
+        for good in ["debug", "INFO", "tidegate::serve=debug", "warn,tidegate=trace", "tidegate", "hyper", "3"] {
+            assert!(log_filter(good).is_ok(), "{good}");
+        }
+        for (bad, says) in
+            [("debgu", "did you mean debug?"), ("info,wran", "wran"), ("tidegate=loud", "expected one of")]
+        {
+            let told = log_filter(bad).map(|_| ()).unwrap_err();
+            assert!(told.contains(says), "{bad}: {told}");
         }
     }
 }

@@ -99,7 +99,7 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
         Body::Tick => {
             resolver.resolve(&slice);
             all.merge(&slice);
-            slice.counts.clear();
+            slice = StackCounts::starting(event.time);
         }
         _ => {}
     })?;

@@ -47,9 +47,19 @@ pub fn run(args: &SocketsArgs) -> anyhow::Result<()> {
     listing.sort_by_key(|row| (row.pid, row.fd.unwrap_or(i32::MAX)));
     let out = std::io::stdout().lock();
     match args.output {
-        Output::Json => print_json(out, &listing),
+        Output::Json => {
+            print_json(out, &listing)?;
+            losses(std::io::stderr().lock(), &rows)
+        }
         Output::Table => print_table(out, &listing, &rows),
     }
+}
+
+fn losses(mut out: impl std::io::Write, rows: &Rows) -> anyhow::Result<()> {
+    if rows.sockets_left_out > 0 {
+        writeln!(out, "left out: {} rows of further sockets", rows.sockets_left_out)?;
+    }
+    table::losses(&mut out, &rows.lost)
 }
 
 fn print_table(mut out: impl std::io::Write, listing: &[SocketJson], rows: &Rows) -> anyhow::Result<()> {
@@ -86,8 +96,5 @@ fn print_table(mut out: impl std::io::Write, listing: &[SocketJson], rows: &Rows
         ]
     });
     writeln!(out, "{}", table::table(&head, body))?;
-    if rows.sockets_left_out > 0 {
-        writeln!(out, "left out: {} rows of further sockets", rows.sockets_left_out)?;
-    }
-    table::losses(&mut out, &rows.lost)
+    losses(out, rows)
 }

@@ -1,5 +1,7 @@
 //! `tidegate syscalls`: counts system calls by process and call, without a daemon.
 
+use std::io::Write;
+
 use super::table::{self, Cell};
 use super::watching::{Output, Rows, WatchArgs};
 use crate::run::oneshot::{Extra, Watching, watch};
@@ -58,21 +60,34 @@ pub fn run(args: &SyscallsArgs) -> anyhow::Result<()> {
     if args.top > 0 {
         listing.truncate(args.top);
     }
-    let out = std::io::stdout().lock();
-    match args.output {
-        Output::Json => print_json(out, &listing),
-        Output::Table => print_table(out, &listing, &rows),
+    show(args.output, std::io::stdout().lock(), std::io::stderr().lock(), &listing, &rows)
+}
+
+/// A program that reads the listing has its standard output for itself; what was lost is told beside it.
+fn show(
+    output: Output,
+    out: impl Write,
+    mut beside: impl Write,
+    listing: &[SyscallJson],
+    rows: &Rows,
+) -> anyhow::Result<()> {
+    match output {
+        Output::Json => {
+            print_json(out, &listing)?;
+            table::losses(&mut beside, &rows.lost)
+        }
+        Output::Table => print_table(out, listing, rows),
     }
 }
 
 /// Prints any listing as JSON, one array.
-pub fn print_json(mut out: impl std::io::Write, listing: &impl serde::Serialize) -> anyhow::Result<()> {
+pub fn print_json(mut out: impl Write, listing: &impl serde::Serialize) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut out, listing)?;
     writeln!(out)?;
     Ok(())
 }
 
-fn print_table(mut out: impl std::io::Write, listing: &[SyscallJson], rows: &Rows) -> anyhow::Result<()> {
+fn print_table(mut out: impl Write, listing: &[SyscallJson], rows: &Rows) -> anyhow::Result<()> {
     let head = ["pid", "comm", "syscall", "calls", "in flight", "errors", "bytes", "total", "p50", "p99"];
     let body = listing.iter().map(|r| {
         vec![
@@ -90,4 +105,22 @@ fn print_table(mut out: impl std::io::Write, listing: &[SyscallJson], rows: &Row
     });
     writeln!(out, "{}", table::table(&head, body))?;
     table::losses(&mut out, &rows.lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_however_the_listing_is_printed_and_never_within_json() {
+        let mut rows = Rows::default();
+        rows.lost.slot_collision = 1_234;
+        let lost = "lost: slot_collision 1,234\n";
+        let (mut out, mut beside) = (Vec::new(), Vec::new());
+        show(Output::Json, &mut out, &mut beside, &[], &rows).unwrap();
+        assert_eq!((String::from_utf8(out).unwrap().as_str(), beside), ("[]\n", lost.as_bytes().to_vec()));
+        let (mut out, mut beside) = (Vec::new(), Vec::new());
+        show(Output::Table, &mut out, &mut beside, &[], &rows).unwrap();
+        assert!(String::from_utf8(out).unwrap().ends_with(lost) && beside.is_empty());
+    }
 }

@@ -37,3 +37,60 @@ pub fn flame_svg(folded: &Folded, title: &str, subtitle: &str) -> Result<Vec<u8>
     from_lines(&mut options, text.lines(), &mut svg).map_err(|cause| FlameError::Draw(cause.to_string()))?;
     Ok(svg)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::lost::Lost;
+    use crate::aggregate::stacks::{StackCounts, StackKey};
+    use crate::event::Comm;
+    use crate::profile::folded::fold;
+    use crate::symbolize::{Names, Space};
+    use crate::units::{Nanos, Pid};
+    use quick_xml::events::Event;
+
+    #[test]
+    fn a_graph_of_hostile_names_is_well_formed_and_holds_no_element_of_theirs() {
+        let mut counts = StackCounts::starting(Nanos(0));
+        let mut names = Names::default();
+        let hostile =
+            ["<script>x()</script>", "a&b&bogus;", "\"'><g", "nul\0bell\x07esc\x1b\u{fffe}", "]]>", "a;b 7\n"];
+        for (pid, name) in (1..).zip(hostile) {
+            let mut comm = [0; 16];
+            comm.iter_mut().zip(name.bytes().take(15)).for_each(|(to, from)| *to = from);
+            let key = StackKey { pid: Pid(pid), comm: Comm(comm), kernel: Vec::new(), user: vec![0xa001] };
+            counts.counts.insert(key, 10);
+            names.insert(Space::User(Pid(pid)), 0xa001, [name.to_owned()]);
+        }
+        let svg = flame_svg(&fold(&counts, &names, None, &Lost::default()), "t", "s").unwrap();
+        let text = String::from_utf8(svg).unwrap();
+        let shown: Vec<&str> = text.split("<title>").skip(1).filter_map(|t| t.split("</title>").next()).collect();
+        let shown = shown.join("\n");
+        for name in ["&lt;script&gt;x()&lt;/script&gt;", "nulbellesc", "a:b_7 (10 samples"] {
+            assert!(shown.contains(name), "{name} is not in {shown}");
+        }
+        let forbidden =
+            |c: char| c.is_control() && !matches!(c, '\n' | '\t' | '\r') || matches!(c, '\u{fffe}' | '\u{ffff}');
+        assert_eq!(text.chars().find(|c| forbidden(*c)), None, "XML has no such character");
+        let mut reader = quick_xml::Reader::from_str(&text);
+        reader.config_mut().check_end_names = true;
+        let mut scripts = 0;
+        loop {
+            match reader.read_event().unwrap() {
+                Event::Start(e) | Event::Empty(e) => {
+                    scripts += usize::from(e.name().as_ref() == b"script");
+                    for attribute in e.attributes() {
+                        attribute.unwrap().unescape_value().unwrap();
+                    }
+                }
+                Event::GeneralRef(e) => {
+                    let known = ["lt", "gt", "amp", "quot", "apos"].contains(&&*e.decode().unwrap());
+                    assert!(known || e.is_char_ref(), "{e:?}");
+                }
+                Event::Eof => break,
+                _ => {}
+            }
+        }
+        assert_eq!(scripts, 1, "the graph has one script, its own");
+    }
+}

@@ -56,8 +56,15 @@ fn line(key: &StackKey, names: &Names) -> Vec<String> {
 pub fn folded_text(folded: &Folded) -> String {
     let mut text = String::new();
     for (stack, count) in folded {
+        let mut line = stack.join(";");
+        // Two numbers at the end are read as a comparison of two profiles: the name's own is tied to its word.
+        if let Some((before, last)) = line.rsplit_once(' ')
+            && last.parse::<f64>().is_ok()
+        {
+            line = format!("{before}_{last}");
+        }
         // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "{} {count}", stack.join(";"));
+        let _infallible = writeln!(text, "{line} {count}");
     }
     text
 }

@@ -13,40 +13,11 @@ use agent_common::{
 use syscalls::Sysno;
 
 use super::view::{Listed, SocketJson, SyscallJson};
+use crate::aggregate::byte_counts::moves_bytes;
 use crate::aggregate::histogram::quantile;
 use crate::aggregate::span::{socket_since, syscalls_since};
 use crate::event::Comm;
 use crate::units::Pid;
-
-/// Calls whose positive result is a number of bytes.
-const BYTE_COUNTS: [&str; 26] = [
-    "read",
-    "write",
-    "pread64",
-    "pwrite64",
-    "readv",
-    "writev",
-    "preadv",
-    "pwritev",
-    "preadv2",
-    "pwritev2",
-    "sendto",
-    "recvfrom",
-    "sendmsg",
-    "recvmsg",
-    "sendfile",
-    "splice",
-    "tee",
-    "vmsplice",
-    "copy_file_range",
-    "getrandom",
-    "getdents",
-    "getdents64",
-    "readlink",
-    "readlinkat",
-    "process_vm_readv",
-    "process_vm_writev",
-];
 
 const AF_INET: u16 = 2;
 
@@ -68,7 +39,7 @@ pub fn syscall_name(nr: u32) -> String {
 /// A row of the system call listing.
 pub fn syscall_row(row: &SyscallRow, comm: String) -> SyscallJson {
     let syscall = syscall_name(row.nr);
-    let bytes = BYTE_COUNTS.contains(&syscall.as_str()).then_some(row.result_sum);
+    let bytes = moves_bytes(row.nr).then_some(row.result_sum);
     SyscallJson {
         pid: row.pid,
         comm,

@@ -58,7 +58,7 @@ impl Refusal {
     /// What a bare status means, for answers that the libraries below made.
     pub fn from_status(status: StatusCode) -> Self {
         let (code, detail, fix) = match status {
-            StatusCode::NOT_FOUND => ("no-route", "no such path", "see `tidegate --help` for what can be asked"),
+            StatusCode::NOT_FOUND => ("no-route", "no such path", "ask for a path that there is, such as /v1/health"),
             StatusCode::METHOD_NOT_ALLOWED => {
                 ("method-not-allowed", "this path does not take that method", "use a method named in the Allow header")
             }

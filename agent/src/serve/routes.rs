@@ -82,7 +82,20 @@ pub fn router(app: &App) -> Router {
         let gate = Gate { app: app.clone(), who: route.who };
         router = router.route(route.path, (route.handler)(filter).route_layer(from_fn_with_state(gate, admit)));
     }
-    router.with_state(app.clone()).layer(from_fn(refuse_browsers)).layer(map_response(problem::dress))
+    router
+        .fallback(no_route)
+        .with_state(app.clone())
+        .layer(from_fn(refuse_browsers))
+        .layer(map_response(problem::dress))
+}
+
+async fn no_route(request: Request) -> Refusal {
+    let table: Vec<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    Refusal::not_found(
+        "no-route",
+        format!("no such path: {}", request.uri().path()),
+        format!("the paths are {}", table.join(", ")),
+    )
 }
 
 /// What the table says to somebody.

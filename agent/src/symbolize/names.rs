@@ -62,7 +62,9 @@ impl Names {
 /// written by whoever built the binary, and so are hostile.
 pub fn clean(name: &str) -> String {
     const LONGEST: usize = 1024;
-    let mut text: String = name.chars().filter(|c| !c.is_control()).map(|c| if c == ';' { ':' } else { c }).collect();
+    // The last two are no control characters, and yet XML has none such.
+    let fits = |c: &char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
+    let mut text: String = name.chars().filter(fits).map(|c| if c == ';' { ':' } else { c }).collect();
     if text.len() > LONGEST {
         let end = text.floor_char_boundary(LONGEST);
         text.truncate(end);

@@ -54,6 +54,17 @@ fn without_an_agent_the_message_names_the_socket_and_the_remedy() {
 }
 
 #[test]
+fn a_log_filter_that_cannot_be_read_is_told_and_the_command_goes_on() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let Output { status, stdout, stderr } =
+        command.arg("metrics-names").env("TIDEGATE_LOG", "tidegate=loud").output().expect("run the binary");
+    let told = String::from_utf8_lossy(&stderr);
+    assert!(status.success() && !stdout.is_empty());
+    assert_eq!(told.matches("TIDEGATE_LOG=\"tidegate=loud\"").count(), 1, "{told}");
+    assert!(told.contains("`warn`"), "the level in force is named: {told}");
+}
+
+#[test]
 fn wrong_arguments_are_named_with_the_nearest_right_one() {
     check(&["pipelinse"], 2, &["pipelinse", "pipelines"]);
     check(&["pipelines", "--sokcet", "/a"], 2, &["--sokcet", "--socket"]);

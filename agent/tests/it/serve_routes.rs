@@ -32,7 +32,8 @@ async fn health_says_how_the_agent_is() {
 async fn wrong_paths_methods_and_arguments_are_problems_too() {
     let stage = stage(view(vec![pipeline("ingest", OWNER)]));
     refused(&stage, "GET", "/v2/health", "", 404, "no-route").await;
-    refused(&stage, "GET", "/", "", 404, "no-route").await;
+    let fix = refused(&stage, "GET", "/", "", 404, "no-route").await["fix"].to_string();
+    assert!(fix.contains("GET /v1/health") && fix.contains("PUT /v1/pipelines/{name}/override"), "{fix}");
     refused(&stage, "DELETE", "/v1/health", "", 405, "method-not-allowed").await;
     refused(&stage, "GET", "/v1/pipelines/ingset", "", 404, "no-pipeline").await["fix"]
         .as_str()
