@@ -262,8 +262,11 @@ impl EbpfSource {
         for (key, per_cpu) in self.maps.syscalls.iter().filter_map(Result::ok) {
             rows.insert((key.pid, key.nr), sum(key, &per_cpu));
         }
-        for (pid, nr) in waiting.iter().flat_map(HashMap::keys) {
-            rows.entry((pid.0, *nr)).or_insert_with(|| sum(SyscallKey { pid: pid.0, nr: *nr }, &[]));
+        // A call that has not returned has no counters yet; one that ended with its thread never gets any.
+        let waits = waiting.iter().flat_map(HashMap::keys).map(|(pid, nr)| (pid.0, *nr));
+        let waited = self.sent_syscalls.iter().filter(|(_, sent)| sent.1 > 0).map(|(key, _)| *key);
+        for (pid, nr) in waits.chain(waited) {
+            rows.entry((pid, nr)).or_insert_with(|| sum(SyscallKey { pid, nr }, &[]));
         }
         for (key, mut row) in rows {
             let sent = self.sent_syscalls.entry(key).or_insert((u64::MAX, 0));
