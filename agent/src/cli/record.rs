@@ -105,6 +105,13 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
     })?;
     (all.start, all.end) = (span.start, span.end);
     ledger(&all, &resolver, &lost);
+    // Whole even when there is nothing in it: that the host was idle is a fact too.
+    if let Some(recording) = recording {
+        recording.finish(span.end, &serde_json::to_vec(resolver.names())?)?;
+        if path != Path::new("-") {
+            say_where(&path);
+        }
+    }
     anyhow::ensure!(
         all.total() > 0,
         "no sample was taken: {} (longer --seconds or another --pid may help)",
@@ -114,23 +121,13 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
         [pid] => Some(crate::units::Pid(*pid)),
         _ => None,
     };
-    match (args.format, recording) {
-        (Format::Events, Some(recording)) => {
-            let names = serde_json::to_vec(resolver.names())?;
-            recording.finish(span.end, &names)?;
-            if path != Path::new("-") {
-                say_where(&path);
-            }
-            Ok(())
-        }
-        (Format::Folded, _) => {
-            write_out(&path, &draw(&all, resolver.names(), pid, ProfileFormat::Folded, &lost)?.bytes)
-        }
-        (Format::Json, _) => write_out(&path, &draw(&all, resolver.names(), pid, ProfileFormat::Json, &lost)?.bytes),
-        (Format::Svg | Format::Events, _) => {
-            write_out(&path, &draw(&all, resolver.names(), pid, ProfileFormat::Svg, &lost)?.bytes)
-        }
-    }
+    let format = match args.format {
+        Format::Events => return Ok(()),
+        Format::Folded => ProfileFormat::Folded,
+        Format::Json => ProfileFormat::Json,
+        Format::Svg => ProfileFormat::Svg,
+    };
+    write_out(&path, &draw(&all, resolver.names(), pid, format, &lost)?.bytes)
 }
 
 /// Writes a profile to a file, or to standard output for `-`.

@@ -103,9 +103,11 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Appends the records of a batch, as they are.
+    /// Appends the records of a batch, as they are. They are handed to the system at once: a recorder that is killed loses
+    /// no more than the tick it was in.
     pub fn append(&mut self, batch: &RawBatch) -> Result<(), SourceError> {
-        self.write(batch.bytes())
+        self.write(batch.bytes())?;
+        self.out.flush().map_err(|e| failed(&self.what, &e))
     }
 
     /// Ends the recording with its table of names (JSON) and hands back what it was written to.
