@@ -17,7 +17,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 pub use error::PageError;
-use lock::WriterLock;
+pub use lock::{LockError, OwnerLock};
 
 use crate::abi::{
     ABI_VERSION, PAGE_BYTES, SETTINGS_ABI_AT, SETTINGS_MAGIC, SETTINGS_SEQ_AT, SETTINGS_SLOT_AT, SETTINGS_SLOT_BYTES,
@@ -48,7 +48,7 @@ pub struct PageWriter {
     path: PathBuf,
     in_use: usize,
     /// Keeps a second writer off.
-    _lock: WriterLock,
+    _lock: OwnerLock,
 }
 
 impl PageWriter {
@@ -60,7 +60,10 @@ impl PageWriter {
         if initial.is_empty() || initial.len() > SETTINGS_VALUES {
             return Err(PageError::ValueCount { path: path.into(), found: initial.len(), room: SETTINGS_VALUES });
         }
-        let lock = WriterLock::take(path)?;
+        let lock = OwnerLock::take(path).map_err(|error| match error {
+            LockError::Held { lock: _ } => PageError::InUse { path: path.into() },
+            LockError::Io { what, lock, cause } => PageError::io(what, &lock, cause),
+        })?;
         let file = match open_page(path, Access::Write) {
             Err(PageError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
                 create_page(path, initial)?;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
-use self::lock::SetupLock;
+use self::lock::setup_lock;
 
 /// Any local user may connect; what each may ask, the routes decide.
 const SOCKET_MODE: u32 = 0o666;
@@ -83,7 +83,7 @@ impl Bound {
         let directory = parent(path)?;
         make_directory(directory)?;
         // Two agents that start at once must not both find the path free.
-        let _lock = SetupLock::take(path)?;
+        let _lock = setup_lock(path)?;
         refuse_what_is_there(path)?;
         let private = PrivateDirectory::make(directory)?;
         let inner = private.path.join(PRIVATE_NAME);
