@@ -6,15 +6,20 @@
 
 mod map;
 mod record;
+mod sample;
+mod unwind;
 
 pub use map::{
     LOSS_REASONS, LossReason, MARKS, MarkRing, PackedStart, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark,
     SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
 };
 pub use record::{
-    COMM_BYTES, COMPAT_BIT, CpuSample, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
-    ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow,
-    TaskRow,
+    COMM_BYTES, COMPAT_BIT, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
+    SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow, TaskRow,
+};
+pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
+pub use unwind::{
+    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MappingEntry, MappingKey, RBP_UNDEFINED, TableRange, UnwindRow,
 };
 
 /// Types that are sent as their own bytes.
@@ -45,7 +50,8 @@ macro_rules! wire {
 
 wire!(
     RecordHeader,
-    CpuSample,
+    StackSample,
+    ThreadRow,
     SyscallRow,
     SocketRow,
     LossRow,
@@ -57,12 +63,20 @@ wire!(
     MarkRing,
     ResidencyMark,
     SocketStats,
-    SocketSeen
+    SocketSeen,
+    UnwindRow,
+    TableRange,
+    MappingEntry,
+    MappingKey
 );
 
 const _: () = {
     assert!(size_of::<RecordHeader>() == 16);
-    assert!(size_of::<CpuSample>() == 32);
+    assert!(size_of::<StackSample>() == 24 + 2 * 8 + 4 * 2 + 6 * 4 + 3 * 8);
+    assert!(size_of::<ThreadRow>() == 24 + 4 * 8 + 8 + 3 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<UnwindRow>() == 8);
+    assert!(size_of::<MappingEntry>() == 32);
+    assert!(size_of::<MappingKey>() == 12);
     assert!(size_of::<SyscallRow>() == 8 + 7 * 8 + 8 * SYSCALL_BUCKETS);
     assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_BUCKETS);
     assert!(size_of::<SocketStats>() == 8 + 6 * 8 + 12 * RESIDENCY_BUCKETS);

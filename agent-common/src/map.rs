@@ -129,10 +129,55 @@ pub enum LossReason {
     StartUnseen = 6,
     /// The table of sockets was full: a socket went unwatched.
     SocketTableFull = 7,
+    /// A timer of the sampler fired late (interrupts were off, or the hypervisor ran something else): the periods between.
+    TimerLate = 8,
+    /// A thread found no room among the followed ones: its waiting is not known.
+    ThreadTableFull = 9,
+    /// A user stack ended in no known mapping (this and those below: the sample still counts).
+    UnwindNoMapping = 10,
+    /// A user stack ended in a file whose table is not loaded.
+    UnwindNoTable = 11,
+    /// A user stack ended at an address without a row.
+    UnwindNoRow = 12,
+    /// A user stack ended at a row that the unwinder cannot do.
+    UnwindUnsupported = 13,
+    /// A user stack could not be read further.
+    UnwindBadRead = 14,
+    /// A user stack has more frames than a sample holds.
+    UnwindTruncated = 15,
+    /// A user stack ended in code made at run time.
+    UnwindJit = 16,
+    /// A user stack went in a circle.
+    UnwindStuck = 17,
+}
+
+impl LossReason {
+    /// Every reason, by its number.
+    pub const ALL: [Self; 18] = [
+        Self::RingFull,
+        Self::ScratchMissing,
+        Self::KernelStackFailed,
+        Self::UserStackFailed,
+        Self::SyscallTableFull,
+        Self::SlotCollision,
+        Self::StartUnseen,
+        Self::SocketTableFull,
+        Self::TimerLate,
+        Self::ThreadTableFull,
+        Self::UnwindNoMapping,
+        Self::UnwindNoTable,
+        Self::UnwindNoRow,
+        Self::UnwindUnsupported,
+        Self::UnwindBadRead,
+        Self::UnwindTruncated,
+        Self::UnwindJit,
+        Self::UnwindStuck,
+    ];
 }
 
 /// How many [`LossReason`]s there are.
-pub const LOSS_REASONS: u32 = 8;
+#[expect(clippy::cast_possible_truncation, reason = "eighteen")]
+pub const LOSS_REASONS: u32 = LossReason::ALL.len() as u32;
 
 const _: () = assert!(COMM_BYTES == 16);
 
@@ -140,6 +185,7 @@ const _: () = assert!(COMM_BYTES == 16);
 mod pod {
     // SAFETY (all): plain integers in `repr(C)`, no padding is read as a value, any bit pattern is valid.
     use super::{MarkRing, SocketStats, SyscallKey, SyscallStats};
+    use crate::{MappingEntry, MappingKey, TableRange, UnwindRow};
     // SAFETY: see above.
     unsafe impl aya::Pod for SyscallKey {}
     // SAFETY: see above.
@@ -148,4 +194,12 @@ mod pod {
     unsafe impl aya::Pod for MarkRing {}
     // SAFETY: see above.
     unsafe impl aya::Pod for SocketStats {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for UnwindRow {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for TableRange {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for MappingEntry {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for MappingKey {}
 }

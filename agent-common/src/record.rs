@@ -29,12 +29,11 @@ pub struct RecordHeader {
     pub time_ns: u64,
 }
 
-/// What a record's body is. Numbers are never reused: recordings outlive versions.
+/// What a record's body is. Numbers are never reused: recordings outlive versions. 1 was the on-CPU
+/// sample without a weight.
 #[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
-    /// [`CpuSample`], then `kernel_len` and `user_len` bytes of frame addresses, innermost first.
-    CpuSample = 1,
     /// [`SyscallRow`]: cumulative counters of one (process, system call).
     Syscall = 2,
     /// [`SocketRow`]: state and cumulative counters of one watched socket.
@@ -53,22 +52,27 @@ pub enum RecordKind {
     Process = 9,
     /// JSON of a table of names, the last record of a recording.
     Names = 10,
+    /// [`crate::StackSample`], then its frames: kernel, user, innermost first.
+    Stack = 11,
+    /// [`crate::ThreadRow`]: where the time of one thread went.
+    Thread = 12,
 }
 
-/// One on-CPU sample: kernel and user stack of the same instant.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct CpuSample {
-    /// Process (thread group) id.
-    pub pid: u32,
-    /// Thread id.
-    pub tid: u32,
-    /// Name of the thread.
-    pub comm: [u8; COMM_BYTES],
-    /// Bytes of kernel frames that follow.
-    pub kernel_len: u32,
-    /// Bytes of user frames that follow the kernel's.
-    pub user_len: u32,
+impl RecordKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::Syscall,
+        Self::Socket,
+        Self::Loss,
+        Self::Tick,
+        Self::Task,
+        Self::Input,
+        Self::Report,
+        Self::Process,
+        Self::Names,
+        Self::Stack,
+        Self::Thread,
+    ];
 }
 
 /// System calls of one process and one call number, counted since the probe was attached.

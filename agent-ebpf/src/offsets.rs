@@ -82,6 +82,17 @@ offsets! {
 #[unsafe(no_mangle)]
 pub static SLOT_MASK: u32 = 0xffff;
 
+/// Nanoseconds between two CPU samples.
+#[unsafe(no_mangle)]
+pub static CPU_PERIOD_NS: u64 = 0;
+
+/// The value of a wide constant that the agent patched.
+#[inline(always)]
+pub fn of64(constant: &'static u64) -> u64 {
+    // SAFETY: a valid reference; volatile only to keep the compiler from folding it.
+    unsafe { core::ptr::read_volatile(constant) }
+}
+
 /// The value of a constant that the agent patched. A plain read would be folded to the value in the source.
 #[inline(always)]
 pub fn of(constant: &'static u32) -> usize {

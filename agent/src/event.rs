@@ -11,9 +11,11 @@ pub use decode::{DecodeError, Decoded, Decoder};
 pub use input::{Input, Watch, WatchKind};
 pub use raw::{RawBatch, encode};
 
-use agent_common::{COMM_BYTES, LossReason, SocketRow, SyscallRow, TaskRow};
+use agent_common::{
+    COMM_BYTES, LossReason, SampleKind, SocketRow, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason,
+};
 
-use crate::units::{CpuId, Nanos, Pid, PipelineName, Tid};
+use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid};
 
 /// One fact, with its time.
 #[derive(Clone, Debug)]
@@ -29,8 +31,10 @@ pub struct Event<'a> {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Body<'a> {
-    /// A thread was on a CPU.
-    CpuSample(Sample),
+    /// A stack: a thread ran, waited, woke another one or read from a socket.
+    Stack(Box<Sample>),
+    /// Where the time of one thread went, cumulative.
+    Thread(Box<ThreadRow>),
     /// Cumulative counters of one (process, system call).
     Syscall(Box<SyscallRow>),
     /// State and cumulative counters of one socket.
@@ -51,15 +55,29 @@ pub enum Body<'a> {
     Names(&'a [u8]),
 }
 
-/// An on-CPU sample. Frames are innermost first.
+/// One stack sample. Frames are innermost first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
+    /// What it is a sample of.
+    pub kind: SampleKind,
     /// Process.
     pub pid: Pid,
     /// Thread.
     pub tid: Tid,
     /// Name of the thread.
     pub comm: Comm,
+    /// Its cgroup.
+    pub cgroup: CgroupId,
+    /// What it stands for, in the unit of its kind.
+    pub weight: u64,
+    /// Why the thread was blocked, of `OffCpu` samples.
+    pub reason: WaitReason,
+    /// How the user stack ended.
+    pub user_end: UnwindEnd,
+    /// Thread that was woken, of `Wakeup` samples.
+    pub other: Option<Tid>,
+    /// Ties a waker's sample to the sleeper's; 0 when there is none.
+    pub pair: u32,
     /// Kernel frames.
     pub kernel: Vec<u64>,
     /// User frames.

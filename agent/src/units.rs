@@ -32,6 +32,10 @@ whole! {
     Tid(u32)
 }
 whole! {
+    /// A cgroup (version 2), as the kernel numbers it; 0 when not known.
+    CgroupId(u64)
+}
+whole! {
     /// A CPU number.
     CpuId(u32)
 }
@@ -154,6 +158,58 @@ impl From<Nanos> for FlushInterval {
 impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// What a profile shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProfileKind {
+    /// Time on a CPU.
+    #[default]
+    Cpu,
+    /// Time blocked, by reason.
+    Offcpu,
+    /// Time runnable and without a CPU.
+    Runq,
+    /// All three: sums to wall time.
+    Wall,
+    /// Who woke whom.
+    Wakeup,
+    /// Time that bytes waited in a receive queue, by the stack that read them.
+    Sock,
+}
+
+impl ProfileKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [Self::Cpu, Self::Offcpu, Self::Runq, Self::Wall, Self::Wakeup, Self::Sock];
+
+    /// Its name in paths, options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Offcpu => "offcpu",
+            Self::Runq => "runq",
+            Self::Wall => "wall",
+            Self::Wakeup => "wakeup",
+            Self::Sock => "sock",
+        }
+    }
+
+    /// What its values count.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Cpu => "samples",
+            Self::Offcpu | Self::Runq | Self::Wall => "nanoseconds",
+            Self::Wakeup => "wakeups",
+            Self::Sock => "byte-microseconds",
+        }
+    }
+}
+
+impl fmt::Display for ProfileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

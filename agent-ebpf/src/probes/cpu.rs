@@ -1,25 +1,25 @@
 //! On-CPU samples: kernel and user stack of one instant in one record.
 
-use agent_common::{CpuSample, LossReason, MAX_FRAMES, RecordHeader, RecordKind};
+use agent_common::{LossReason, MAX_FRAMES, RecordHeader, RecordKind, SampleKind, StackSample, UnwindEnd};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_F_USER_STACK, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_stack};
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_stack};
 use aya_ebpf::macros::{map, perf_event};
 use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::PerfEventContext;
 
 use crate::maps::{SAMPLES, WATCH_CPU, lost, watched};
-use crate::offsets::{OFF_TASK_FLAGS, of};
+use crate::offsets::{CPU_PERIOD_NS, OFF_TASK_FLAGS, of, of64};
 use crate::task;
 
 const STACK_BYTES: usize = MAX_FRAMES * 8;
-const HEAD_BYTES: usize = size_of::<RecordHeader>() + size_of::<CpuSample>();
+const HEAD_BYTES: usize = size_of::<RecordHeader>() + size_of::<StackSample>();
 
 /// A record under construction. Only this program uses it, and it cannot interrupt itself on its CPU.
 #[repr(C)]
 struct Scratch {
     header: RecordHeader,
-    sample: CpuSample,
+    sample: StackSample,
     frames: [u8; 2 * STACK_BYTES],
 }
 
@@ -57,8 +57,14 @@ fn cpu_sample(ctx: PerfEventContext) -> u32 {
 
     let len = HEAD_BYTES + kernel + user;
     scratch.header =
-        RecordHeader { len: len as u32, kind: RecordKind::CpuSample as u16, cpu: task::cpu(), time_ns: task::now() };
+        RecordHeader { len: len as u32, kind: RecordKind::Stack as u16, cpu: task::cpu(), time_ns: task::now() };
+    scratch.sample = StackSample::ZERO;
     scratch.sample.pid = tgid;
+    scratch.sample.kind = SampleKind::Cpu as u16;
+    // SAFETY: takes no pointer.
+    scratch.sample.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    scratch.sample.weight = of64(&CPU_PERIOD_NS);
+    scratch.sample.user_end = if user == 0 { UnwindEnd::NoUser as u16 } else { UnwindEnd::Entry as u16 };
     scratch.sample.tid = pid_tgid as u32;
     scratch.sample.kernel_len = kernel as u32;
     scratch.sample.user_len = user as u32;

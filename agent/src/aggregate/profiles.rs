@@ -81,7 +81,8 @@ impl Profiles {
 mod tests {
     use super::*;
     use crate::event::Comm;
-    use crate::units::{Pid, Tid};
+    use crate::units::{CgroupId, Pid, Tid};
+    use agent_common::{SampleKind, UnwindEnd, WaitReason};
 
     #[test]
     fn no_sample_is_lost_between_slices_and_windows() {
@@ -91,9 +92,16 @@ mod tests {
             let now = Nanos(tick * Nanos::TICK.0);
             for nth in 0..tick % 5 {
                 let sample = Sample {
+                    kind: SampleKind::Cpu,
                     pid: Pid(1),
                     tid: Tid(1),
                     comm: Comm([0; 16]),
+                    cgroup: CgroupId(0),
+                    weight: 1,
+                    reason: WaitReason::Other,
+                    user_end: UnwindEnd::Entry,
+                    other: None,
+                    pair: 0,
                     kernel: vec![],
                     user: vec![tick % 7 + nth],
                 };

@@ -1,23 +1,42 @@
-//! CPU samples in, counted stacks out.
+//! Samples in, counted stacks out.
 //!
 //! A stack is identified by its addresses, all of them, never by a hash alone.
 
 use std::collections::HashMap;
 
+use agent_common::{SampleKind, UnwindEnd, WaitReason};
+
 use crate::event::{Comm, Sample};
-use crate::units::{Nanos, Pid};
+use crate::units::{CgroupId, Nanos, Pid};
 
 /// A stack with its owner. Frames are innermost first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StackKey {
+    /// What it is a sample of.
+    pub kind: SampleKind,
     /// Process.
     pub pid: Pid,
     /// Name of the thread.
     pub comm: Comm,
+    /// Its cgroup.
+    pub cgroup: CgroupId,
+    /// Why the thread was blocked, of `OffCpu` samples.
+    pub reason: WaitReason,
+    /// How the user stack ended.
+    pub user_end: UnwindEnd,
     /// Kernel frames.
-    pub kernel: Vec<u64>,
+    pub kernel: Box<[u64]>,
     /// User frames.
-    pub user: Vec<u64>,
+    pub user: Box<[u64]>,
+}
+
+/// How much of one stack there was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Samples.
+    pub samples: u64,
+    /// What they stand for, in the unit of their kind.
+    pub weight: u64,
 }
 
 /// Stacks counted over a span of time.
@@ -28,7 +47,7 @@ pub struct StackCounts {
     /// Last instant.
     pub end: Nanos,
     /// Samples by stack.
-    pub counts: HashMap<StackKey, u64>,
+    pub counts: HashMap<StackKey, Tally>,
     /// Samples that found the table of stacks full.
     pub overflow: u64,
 }
@@ -44,9 +63,12 @@ impl StackCounts {
 
     /// Counts a sample.
     pub fn observe(&mut self, time: Nanos, sample: Sample) {
-        let Sample { pid, tid: _, comm, kernel, user } = sample;
+        let Sample { kind, pid, tid: _, comm, cgroup, weight, reason, user_end, other: _, pair: _, kernel, user } =
+            sample;
         self.end = self.end.max(time);
-        self.add(StackKey { pid, comm, kernel, user }, 1);
+        let (kernel, user) = (kernel.into_boxed_slice(), user.into_boxed_slice());
+        let key = StackKey { kind, pid, comm, cgroup, reason, user_end, kernel, user };
+        self.add(key, Tally { samples: 1, weight });
     }
 
     /// Adds all of `other`.
@@ -61,17 +83,21 @@ impl StackCounts {
 
     /// Samples counted.
     pub fn total(&self) -> u64 {
-        self.counts.values().sum()
+        self.counts.values().map(|tally| tally.samples).sum()
     }
 
-    fn add(&mut self, key: StackKey, count: u64) {
+    fn add(&mut self, key: StackKey, tally: Tally) {
         let room = self.counts.len() < MAX_STACKS;
         match self.counts.entry(key) {
-            std::collections::hash_map::Entry::Occupied(mut o) => *o.get_mut() += count,
-            std::collections::hash_map::Entry::Vacant(v) if room => {
-                v.insert(count);
+            std::collections::hash_map::Entry::Occupied(mut o) => {
+                let sum = o.get_mut();
+                sum.samples = sum.samples.saturating_add(tally.samples);
+                sum.weight = sum.weight.saturating_add(tally.weight);
             }
-            std::collections::hash_map::Entry::Vacant(_) => self.overflow = self.overflow.saturating_add(count),
+            std::collections::hash_map::Entry::Vacant(v) if room => {
+                v.insert(tally);
+            }
+            std::collections::hash_map::Entry::Vacant(_) => self.overflow = self.overflow.saturating_add(tally.samples),
         }
     }
 }

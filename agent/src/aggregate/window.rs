@@ -116,7 +116,8 @@ impl Aggregator {
     pub fn observe(&mut self, event: Event<'_>) -> Option<Window> {
         let Event { time, cpu: _, body } = event;
         match body {
-            Body::CpuSample(sample) => self.profiles.observe(time, sample),
+            Body::Stack(sample) => self.profiles.observe(time, *sample),
+            Body::Thread(_row) => {}
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),
             Body::Loss(reason, count) => self.lost.set(reason, count),

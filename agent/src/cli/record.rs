@@ -13,7 +13,8 @@ use crate::run::oneshot::{Extra, Watching, watch};
 use crate::serve::render::{ProfileFormat, draw};
 use crate::source::Wanted;
 use crate::source::recording::{Host, Writer};
-use crate::symbolize::Resolver;
+use crate::symbolize::resolver::frames as places;
+use crate::symbolize::{Resolver, Space};
 use crate::units::Nanos;
 
 /// Record where CPU time goes, of this host or of a process, without a daemon
@@ -93,7 +94,7 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
     let mut lost = Lost::default();
     let keep = |batch: &_| Ok(recording.as_mut().map_or(Ok(()), |r| r.append(batch))?);
     let span = watch(&watching, keep, |event| match &event.body {
-        Body::CpuSample(sample) => slice.observe(event.time, sample.clone()),
+        Body::Stack(sample) => slice.observe(event.time, (**sample).clone()),
         Body::Loss(reason, count) => lost.set(*reason, *count),
         // Names are looked up while their process lives, and so at every tick.
         Body::Tick => {
@@ -149,13 +150,13 @@ fn say_where(path: &Path) {
 #[expect(clippy::print_stderr, reason = "the ledger of a recording belongs beside it, not in the log")]
 fn ledger(all: &StackCounts, resolver: &Resolver, lost: &Lost) {
     let (mut frames, mut unnamed) = (0_u64, 0_u64);
-    for (key, count) in &all.counts {
-        use crate::symbolize::{Space, resolver::frames as places};
+    for (key, tally) in &all.counts {
+        let count = tally.samples;
         let places = places(&key.kernel, Space::Kernel).chain(places(&key.user, Space::User(key.pid)));
         for (space, address) in places {
             frames += count;
             let named = resolver.names().get(space, address).is_some_and(|n| n.iter().all(|n| !n.contains("+0x")));
-            unnamed += if named { 0 } else { *count };
+            unnamed += if named { 0 } else { count };
         }
     }
     eprintln!("samples {}", all.total());

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use super::record::write_out;
-use crate::profile::{flame_svg, fold, folded_text};
+use crate::profile::{flame_svg, folded_text, name_stacks, plain_owner};
 use crate::run::replay::{Replayed, replay_file};
 use crate::source::recording::Tail;
 use crate::symbolize::Names;
+use crate::units::ProfileKind;
 
 /// Replay a recording: the same stacks and the same decisions, on any machine, without root
 #[derive(Clone, Debug, clap::Args)]
@@ -36,7 +37,8 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
             .map_err(|e| anyhow::anyhow!("{}: the table of names is damaged: {e}", args.recording.display()))?,
         None => Names::default(),
     };
-    let folded = fold(&replayed.stacks, &names, None, &replayed.lost);
+    let (stacks, lost) = (&replayed.stacks, &replayed.lost);
+    let folded = name_stacks(stacks, ProfileKind::Cpu, &names, lost, |_| true, plain_owner);
     if let Some(path) = &args.folded {
         write_out(path, folded_text(&folded).as_bytes())?;
     }

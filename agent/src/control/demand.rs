@@ -86,7 +86,8 @@ impl Demand {
 fn widen(scope: &mut Option<Scope>, pid: Option<Pid>) {
     match (scope, pid) {
         (Some(Scope::Host), _) => {}
-        (scope, None) => *scope = Some(Scope::Host),
+        // Two kinds of scope at once: the host holds both.
+        (scope, None) | (scope @ Some(Scope::Cgroups(_)), Some(_)) => *scope = Some(Scope::Host),
         (Some(Scope::Pids(pids)), Some(pid)) => {
             pids.insert(pid);
         }

@@ -1,12 +1,12 @@
 //! The decoder: walks a batch and yields events; what it cannot read it skips and counts.
 
 use agent_common::{
-    CpuSample, LossReason, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
-    SocketRow, SyscallRow, TaskRow, Wire,
+    LossReason, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SampleKind,
+    SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
 };
 
 use crate::event::{Body, Comm, Event, Process, Sample};
-use crate::units::{CpuId, Nanos, Pid, PipelineName, Tid};
+use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid};
 
 /// Why a record could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,34 +81,17 @@ impl<'a> Iterator for Decoder<'a> {
 }
 
 fn kind(number: u16) -> Option<RecordKind> {
-    use RecordKind::{CpuSample, Input, Loss, Names, Process, Report, Socket, Syscall, Task, Tick};
-    [CpuSample, Syscall, Socket, Loss, Tick, Task, Input, Report, Process, Names]
-        .into_iter()
-        .find(|k| *k as u16 == number)
+    RecordKind::ALL.into_iter().find(|k| *k as u16 == number)
 }
 
 fn loss_reason(number: u32) -> Option<LossReason> {
-    use LossReason::{
-        KernelStackFailed, RingFull, ScratchMissing, SlotCollision, SocketTableFull, StartUnseen, SyscallTableFull,
-        UserStackFailed,
-    };
-    [
-        RingFull,
-        ScratchMissing,
-        KernelStackFailed,
-        UserStackFailed,
-        SyscallTableFull,
-        SlotCollision,
-        StartUnseen,
-        SocketTableFull,
-    ]
-    .into_iter()
-    .find(|r| *r as u32 == number)
+    LossReason::ALL.into_iter().find(|r| *r as u32 == number)
 }
 
 fn decode_body(kind: RecordKind, body: &[u8]) -> Result<Body<'_>, &'static str> {
     Ok(match kind {
-        RecordKind::CpuSample => Body::CpuSample(sample(body)?),
+        RecordKind::Stack => Body::Stack(Box::new(sample(body)?)),
+        RecordKind::Thread => Body::Thread(Box::new(exact::<ThreadRow>(body, "thread row")?)),
         RecordKind::Syscall => Body::Syscall(Box::new(exact::<SyscallRow>(body, "system call row")?)),
         RecordKind::Socket => Body::Socket(Box::new(exact::<SocketRow>(body, "socket row")?)),
         RecordKind::Loss => {
@@ -135,16 +118,23 @@ fn exact<T: Wire>(body: &[u8], what: &'static str) -> Result<T, &'static str> {
 }
 
 fn sample(body: &[u8]) -> Result<Sample, &'static str> {
-    let (head, frames) = CpuSample::from_prefix(body).ok_or("sample header")?;
+    let (head, frames) = StackSample::from_prefix(body).ok_or("sample header")?;
     let split = usize::try_from(head.kernel_len).map_err(|_too_long| "kernel stack length")?;
     let (kernel, user) = frames.split_at_checked(split).ok_or("kernel stack length")?;
-    if u32::try_from(user.len()) != Ok(head.user_len) {
+    if u32::try_from(user.len()) != Ok(head.user_len) || head.copied_len != 0 {
         return Err("user stack length");
     }
     Ok(Sample {
+        kind: SampleKind::ALL.into_iter().find(|k| *k as u16 == head.kind).ok_or("sample kind")?,
         pid: Pid(head.pid),
         tid: Tid(head.tid),
         comm: Comm(head.comm),
+        cgroup: CgroupId(head.cgroup),
+        weight: head.weight,
+        reason: WaitReason::ALL.into_iter().find(|r| *r as u16 == head.reason).ok_or("wait reason")?,
+        user_end: UnwindEnd::ALL.into_iter().find(|e| *e as u16 == head.user_end).ok_or("end of the user stack")?,
+        other: (head.other_tid != 0).then_some(Tid(head.other_tid)),
+        pair: head.pair,
         kernel: addresses(kernel).ok_or("kernel stack length")?,
         user: addresses(user).ok_or("user stack length")?,
     })

@@ -189,7 +189,8 @@ impl Probes {
             tracing::debug!(what, "online CPUs");
             LoadError::System { what: "list the CPUs that are online", cause }
         })?;
-        let policy = SamplePolicy::Frequency(self.options.hertz);
+        // A period, not a frequency: it is what a sample stands for.
+        let policy = SamplePolicy::Period(self.options.period());
         if !self.links.loaded.contains("cpu_sample") {
             self.sampler()?.load().map_err(failed)?;
             self.links.loaded.insert("cpu_sample");

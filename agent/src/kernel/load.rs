@@ -30,6 +30,13 @@ impl Default for LoadOptions {
     }
 }
 
+impl LoadOptions {
+    /// Nanoseconds between two CPU samples of a CPU.
+    pub fn period(&self) -> u64 {
+        Nanos::SECOND.0 / self.hertz.max(1)
+    }
+}
+
 /// Why probes could not be loaded or attached.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -148,7 +155,9 @@ impl Probes {
         for (symbol, value) in offsets.values() {
             loader.override_global(symbol, value, false);
         }
+        let period = options.period();
         loader.override_global("SLOT_MASK", &mask, true);
+        loader.override_global("CPU_PERIOD_NS", &period, true);
         loader.map_max_entries("WATCH", watch_words());
         loader.map_max_entries("SYSCALLS", syscall_entries());
         let mut ebpf = loader.load(OBJECT)?;

@@ -3,7 +3,8 @@
 use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
-use super::folded::{Folded, folded_text};
+use super::folded::folded_text;
+use super::model::Profile;
 
 /// Why a graph could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -17,15 +18,15 @@ pub enum FlameError {
 }
 
 /// An interactive SVG: width is samples, kernel frames stand apart by colour.
-pub fn flame_svg(folded: &Folded, title: &str, subtitle: &str) -> Result<Vec<u8>, FlameError> {
-    if folded.is_empty() {
+pub fn flame_svg(profile: &Profile, title: &str, subtitle: &str) -> Result<Vec<u8>, FlameError> {
+    if profile.is_empty() {
         return Err(FlameError::Empty);
     }
-    let text = folded_text(folded);
+    let text = folded_text(profile);
     let mut options = Options::default();
     title.clone_into(&mut options.title);
     options.subtitle = Some(subtitle.to_owned());
-    "samples".clone_into(&mut options.count_name);
+    profile.kind.unit().clone_into(&mut options.count_name);
     options.colors = Palette::Multi(MultiPalette::Java);
     // The same frame has the same colour in every graph, so that two can be compared by eye.
     options.hash = true;
@@ -42,11 +43,12 @@ pub fn flame_svg(folded: &Folded, title: &str, subtitle: &str) -> Result<Vec<u8>
 mod tests {
     use super::*;
     use crate::aggregate::lost::Lost;
-    use crate::aggregate::stacks::{StackCounts, StackKey};
+    use crate::aggregate::stacks::{StackCounts, StackKey, Tally};
     use crate::event::Comm;
-    use crate::profile::folded::fold;
+    use crate::profile::naming::{name_stacks, plain_owner};
     use crate::symbolize::{Names, Space};
-    use crate::units::{Nanos, Pid};
+    use crate::units::{CgroupId, Nanos, Pid, ProfileKind};
+    use agent_common::{SampleKind, UnwindEnd, WaitReason};
     use quick_xml::events::Event;
 
     #[test]
@@ -58,11 +60,23 @@ mod tests {
         for (pid, name) in (1..).zip(hostile) {
             let mut comm = [0; 16];
             comm.iter_mut().zip(name.bytes().take(15)).for_each(|(to, from)| *to = from);
-            let key = StackKey { pid: Pid(pid), comm: Comm(comm), kernel: Vec::new(), user: vec![0xa001] };
-            counts.counts.insert(key, 10);
+            let key = StackKey {
+                kind: SampleKind::Cpu,
+                pid: Pid(pid),
+                comm: Comm(comm),
+                cgroup: CgroupId(0),
+                reason: WaitReason::Other,
+                user_end: UnwindEnd::Entry,
+                kernel: Box::new([]),
+                user: Box::new([0xa001]),
+            };
+            counts.counts.insert(key, Tally { samples: 10, weight: 10 });
             names.insert(Space::User(Pid(pid)), 0xa001, [name.to_owned()]);
         }
-        let svg = flame_svg(&fold(&counts, &names, None, &Lost::default()), "t", "s").unwrap();
+        let svg = {
+            let profile = name_stacks(&counts, ProfileKind::Cpu, &names, &Lost::default(), |_| true, plain_owner);
+            flame_svg(&profile, "t", "s").unwrap()
+        };
         let text = String::from_utf8(svg).unwrap();
         let shown: Vec<&str> = text.split("<title>").skip(1).filter_map(|t| t.split("</title>").next()).collect();
         let shown = shown.join("\n");

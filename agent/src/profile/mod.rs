@@ -3,7 +3,11 @@
 pub mod flame;
 pub mod folded;
 pub mod json;
+pub mod model;
+pub mod naming;
 
 pub use flame::{FlameError, flame_svg};
-pub use folded::{Folded, fold, folded_text};
+pub use folded::folded_text;
 pub use json::profile_json;
+pub use model::Profile;
+pub use naming::{name_stacks, plain_owner};

@@ -26,7 +26,7 @@ pub struct Replayed {
     pub ticks: u64,
     /// Decisions, in their order.
     pub decisions: Vec<DecisionJson>,
-    /// Every CPU sample of it.
+    /// Every sample of it.
     pub stacks: StackCounts,
     /// Its table of names, JSON as the recorder wrote it.
     pub names: Option<Vec<u8>>,
@@ -69,8 +69,8 @@ pub fn replay(mut source: ReplaySource<impl Read>) -> Result<Replayed, SourceErr
                 core.undecodable();
                 continue;
             };
-            if let Body::CpuSample(sample) = &event.body {
-                stacks.observe(event.time, sample.clone());
+            if let Body::Stack(sample) = &event.body {
+                stacks.observe(event.time, (**sample).clone());
             }
             if let Some(outcome) = core.observe(event) {
                 ticks += 1;

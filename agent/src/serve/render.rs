@@ -9,10 +9,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use tokio::sync::oneshot;
 
 use crate::aggregate::lost::Lost;
-use crate::aggregate::stacks::StackCounts;
-use crate::profile::{FlameError, flame_svg, fold, folded_text, profile_json};
+use crate::aggregate::stacks::{StackCounts, StackKey};
+use crate::profile::{FlameError, flame_svg, folded_text, name_stacks, plain_owner, profile_json};
 use crate::symbolize::{Names, Resolver};
-use crate::units::{Nanos, Pid};
+use crate::units::{Nanos, Pid, ProfileKind};
 
 /// Jobs that may wait.
 const CAPACITY: usize = 64;
@@ -165,7 +165,8 @@ pub fn draw(
     format: ProfileFormat,
     lost: &Lost,
 ) -> Result<Rendered, RenderError> {
-    let folded = fold(merged, names, pid, lost);
+    let keep = |key: &StackKey| pid.is_none_or(|pid| pid == key.pid);
+    let folded = name_stacks(merged, ProfileKind::Cpu, names, lost, keep, plain_owner);
     Ok(match format {
         ProfileFormat::Svg => {
             let whose = pid.map_or_else(|| "whole host".to_owned(), |pid| format!("process {pid}"));

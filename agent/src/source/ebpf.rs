@@ -181,7 +181,8 @@ impl EbpfSource {
                     *bits.entry(pid.0).or_insert(0) |= bit;
                 }
             }
-            None => {}
+            // Cgroups have a list of their own in the kernel.
+            Some(Scope::Cgroups(_)) | None => {}
         };
         add(wanted.cpu.as_ref(), WATCH_CPU);
         add(wanted.syscalls.as_ref(), WATCH_SYSCALLS);
@@ -237,7 +238,7 @@ impl EbpfSource {
         if self.wanted.sockets.is_some() {
             self.snapshot_sockets(now, batch, seen);
         }
-        for reason in LOSSES {
+        for reason in LossReason::ALL {
             let Ok(counts) = self.maps.lost.get(&(reason as u32), 0) else { continue };
             let count = counts.iter().fold(0_u64, |sum, c| sum.saturating_add(*c));
             let sent = &mut self.sent_lost[reason as usize];
@@ -347,17 +348,6 @@ impl EbpfSource {
         }
     }
 }
-
-const LOSSES: [LossReason; LOSS_REASONS as usize] = [
-    LossReason::RingFull,
-    LossReason::ScratchMissing,
-    LossReason::KernelStackFailed,
-    LossReason::UserStackFailed,
-    LossReason::SyscallTableFull,
-    LossReason::SlotCollision,
-    LossReason::StartUnseen,
-    LossReason::SocketTableFull,
-];
 
 fn sum(key: SyscallKey, per_cpu: &[SyscallStats]) -> SyscallRow {
     let mut row = SyscallRow {

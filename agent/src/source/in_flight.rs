@@ -12,7 +12,8 @@ use crate::units::Pid;
 pub fn in_flight(scope: &Scope) -> HashMap<(Pid, u32), u64> {
     let mut counts = HashMap::new();
     match scope {
-        Scope::Host => {
+        // Which processes belong to a cgroup changes all the time; a reader picks his own out of all.
+        Scope::Host | Scope::Cgroups(_) => {
             for process in all_processes().into_iter().flatten().flatten() {
                 count(&process, &mut counts);
             }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::event::RawBatch;
-use crate::units::{Nanos, Pid, PipelineName, Uid};
+use crate::units::{CgroupId, Nanos, Pid, PipelineName, Uid};
 
 /// A source of wire records. Losses travel as records too, so that a replay sees them.
 #[expect(async_fn_in_trait, reason = "the agent runs on one thread; no source is ever sent to another")]
@@ -63,6 +63,8 @@ pub enum Scope {
     Host,
     /// These processes only.
     Pids(BTreeSet<Pid>),
+    /// What runs in these cgroups and in those below them.
+    Cgroups(BTreeSet<CgroupId>),
 }
 
 /// What a source is asked to bring. Probes that nobody wants are detached.
@@ -70,6 +72,12 @@ pub enum Scope {
 pub struct Wanted {
     /// On-CPU samples.
     pub cpu: Option<Scope>,
+    /// Off-CPU and run-queue samples, and thread totals.
+    pub sched: Option<Scope>,
+    /// Wakers' stacks; only of threads that `sched` follows.
+    pub wakeups: bool,
+    /// Stacks of those who read from a watched socket.
+    pub socket_stacks: bool,
     /// System call counters.
     pub syscalls: Option<Scope>,
     /// Socket rows.

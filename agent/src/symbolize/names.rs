@@ -1,6 +1,7 @@
 //! The table of names: plain data, sorted, the same bytes for the same contents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,31 +16,47 @@ pub enum Space {
     User(Pid),
 }
 
+/// Names by address.
+type Table = BTreeMap<u64, Box<[Arc<str>]>>;
+
 /// Names of addresses, outermost of several inlined functions first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Names {
-    kernel: BTreeMap<u64, Vec<String>>,
-    user: BTreeMap<u32, BTreeMap<u64, Vec<String>>>,
+    kernel: Table,
+    user: BTreeMap<u32, Table>,
+    /// Every name once: thousands of addresses lie in the same functions.
+    #[serde(skip)]
+    known: HashSet<Arc<str>>,
 }
 
 impl Names {
     /// Names of the functions at `address`, outermost first; `None` when it was never looked up.
-    pub fn get(&self, space: Space, address: u64) -> Option<&[String]> {
+    pub fn get(&self, space: Space, address: u64) -> Option<&[Arc<str>]> {
         let table = match space {
             Space::Kernel => &self.kernel,
             Space::User(pid) => self.user.get(&pid.0)?,
         };
-        table.get(&address).map(Vec::as_slice)
+        table.get(&address).map(|frames| &**frames)
     }
 
     /// Notes the functions at `address`. Characters that no graph can carry are taken out here, once.
     pub fn insert(&mut self, space: Space, address: u64, frames: impl IntoIterator<Item = String>) {
-        let frames: Vec<String> = frames.into_iter().map(|f| clean(&f)).collect();
+        let frames: Box<[Arc<str>]> = frames.into_iter().map(|f| self.intern(&f)).collect();
         let table = match space {
             Space::Kernel => &mut self.kernel,
             Space::User(pid) => self.user.entry(pid.0).or_default(),
         };
         table.insert(address, frames);
+    }
+
+    fn intern(&mut self, name: &str) -> Arc<str> {
+        let name = clean(name);
+        if let Some(known) = self.known.get(name.as_str()) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = name.into();
+        self.known.insert(Arc::clone(&name));
+        name
     }
 
     /// Forgets the names of a process: its number has passed to another one.
@@ -89,6 +106,9 @@ mod tests {
         names.insert(Space::Kernel, 1, ["do_syscall_64".to_owned()]);
         names.insert(Space::User(Pid(7)), u64::MAX, ["main".to_owned(), "inlined".to_owned()]);
         let json = serde_json::to_vec(&names).unwrap();
-        assert_eq!(serde_json::from_slice::<Names>(&json).unwrap(), names);
+        let back = serde_json::from_slice::<Names>(&json).unwrap();
+        assert_eq!(back.get(Space::Kernel, 1), names.get(Space::Kernel, 1));
+        assert_eq!(back.get(Space::User(Pid(7)), u64::MAX), names.get(Space::User(Pid(7)), u64::MAX));
+        assert_eq!(serde_json::to_vec(&back).unwrap(), json);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use agent_common::{COMM_BYTES, CpuSample, RecordKind, Wire};
+use agent_common::{COMM_BYTES, RecordKind, SampleKind, StackSample, Wire};
 use tidegate::event::RawBatch;
 use tidegate::run::core::{Core, CoreConfig};
 use tidegate::run::replay::{Replayed, decision_lines, replay, replay_file};
@@ -58,9 +58,18 @@ fn live_and_recorded(lie: Option<Lie>) -> (String, Vec<u8>) {
 }
 
 fn sample(batch: &mut RawBatch, time: Nanos, address: u64) {
-    let head = CpuSample { pid: 42, tid: 42, comm: [b'x'; COMM_BYTES], kernel_len: 8, user_len: 16 };
+    let head = StackSample {
+        pid: 42,
+        tid: 42,
+        comm: [b'x'; COMM_BYTES],
+        kind: SampleKind::Cpu as u16,
+        weight: 10_309_278,
+        kernel_len: 8,
+        user_len: 16,
+        ..StackSample::ZERO
+    };
     let frames: Vec<u8> = [address, 7, 8].iter().flat_map(|a: &u64| a.to_ne_bytes()).collect();
-    batch.push(RecordKind::CpuSample, time, &[head.as_bytes(), &frames]);
+    batch.push(RecordKind::Stack, time, &[head.as_bytes(), &frames]);
 }
 
 fn replayed(recording: &[u8]) -> Replayed {
@@ -68,8 +77,9 @@ fn replayed(recording: &[u8]) -> Replayed {
 }
 
 fn stacks(replayed: &Replayed) -> Vec<(Vec<u64>, u64)> {
+    let counts = replayed.stacks.counts.iter();
     let mut all: Vec<(Vec<u64>, u64)> =
-        replayed.stacks.counts.iter().map(|(key, count)| ([&key.kernel[..], &key.user].concat(), *count)).collect();
+        counts.map(|(key, tally)| ([&key.kernel[..], &key.user].concat(), tally.samples)).collect();
     all.sort();
     all
 }

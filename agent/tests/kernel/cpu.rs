@@ -1,12 +1,12 @@
 //! Samples and their names.
 
 use tidegate::aggregate::lost::Lost;
-use tidegate::aggregate::stacks::StackCounts;
-use tidegate::profile::fold;
+use tidegate::aggregate::stacks::{StackCounts, StackKey};
+use tidegate::profile::{name_stacks, plain_owner};
 use tidegate::source::ebpf::LoadOptions;
 use tidegate::source::{Scope, Wanted};
 use tidegate::symbolize::Resolver;
-use tidegate::units::Nanos;
+use tidegate::units::{Nanos, ProfileKind};
 
 use crate::kit::{Probes, Subject, close};
 
@@ -38,10 +38,12 @@ fn time_is_charged_to_the_function_that_spends_it() {
     }
     let mut resolver = Resolver::new();
     resolver.resolve(&counts);
-    let folded = fold(&counts, resolver.names(), Some(pid), &Lost::default());
-    let total: u64 = folded.values().sum();
+    let keep = |key: &StackKey| key.pid == pid;
+    let profile = name_stacks(&counts, ProfileKind::Cpu, resolver.names(), &Lost::default(), keep, plain_owner);
+    let total = profile.total();
     let below = |name: &str| -> u64 {
-        folded.iter().filter(|(stack, _)| stack.iter().any(|f| f.contains(name))).map(|(_, n)| n).sum()
+        let with = profile.stacks.iter().filter(|s| profile.names_of(s).any(|f| f.name.contains(name)));
+        with.map(|stack| stack.samples).sum()
     };
     close("share of the inner function", below("spin_in_the_inner_function"), total, 5, 0);
     close("stacks that reach main", below("subject::spin"), total, 5, 0);

@@ -145,7 +145,7 @@ impl Seen {
             let event = event.expect("the kernel side writes what the decoder reads");
             self.rows.observe(&event);
             match event.body {
-                Body::CpuSample(sample) => self.samples.push(sample),
+                Body::Stack(sample) => self.samples.push(*sample),
                 Body::Task(row) => self.task_clock_ns = Some(row.task_clock_ns),
                 _ => {}
             }

@@ -1,0 +1,87 @@
+//! Unwind tables: how the user space of the agent tells the unwinder where a frame's caller is.
+//!
+//! A table is the rows of one file, sorted by `pc`; a row holds from its `pc` to that of the next. All tables lie in one
+//! array; a [`TableRange`] says where. A process has an address space id, and a trie keyed by (space, address) leads from
+//! an address to a [`MappingEntry`]: which table, and what to take off the address.
+
+/// One row. The return address lies at CFA − 8 on `x86_64`, always; the caller's stack pointer is the CFA.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnwindRow {
+    /// First address it holds for, relative to the table's base.
+    pub pc: u32,
+    /// Meaning by `rule`; mostly the CFA's distance from a register, in words of 8 bytes.
+    pub cfa: i16,
+    /// A [`CfaRule`] as a number.
+    pub rule: u8,
+    /// Where the caller's frame pointer is: 0 unchanged, [`RBP_UNDEFINED`], else saved at CFA + 8 × this.
+    pub rbp: i8,
+}
+
+/// [`UnwindRow::rbp`] of a frame pointer that cannot be known.
+pub const RBP_UNDEFINED: i8 = i8::MIN;
+
+/// How the canonical frame address is found.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CfaRule {
+    /// No function here: a gap in the table.
+    Gap = 0,
+    /// Stack pointer + 8 × `cfa`.
+    Rsp = 1,
+    /// Frame pointer + 8 × `cfa`.
+    Rbp = 2,
+    /// A PLT entry: stack pointer + 8, and 8 more from byte `cfa` of the 16-byte entry on.
+    Plt = 3,
+    /// The word at frame pointer + 8 × `cfa`: functions that align their stack.
+    RbpDeref = 4,
+    /// The word at stack pointer + 8 × `cfa`, + 8.
+    RspDeref = 5,
+    /// The return from a signal handler: all registers are in the signal frame, which begins at stack pointer + 8 × `cfa`.
+    Signal = 6,
+    /// The entry of a thread: nobody called it.
+    Entry = 7,
+    /// Something the unwinder cannot do.
+    Unsupported = 8,
+}
+
+/// Where the rows of a table lie in the array of all rows. `len` 0: not loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableRange {
+    /// Index of its first row.
+    pub start: u32,
+    /// Number of rows.
+    pub len: u32,
+}
+
+/// What is mapped at an address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MappingEntry {
+    /// To be taken off an address to get the `pc` of a row.
+    pub bias: u64,
+    /// First address of the mapping.
+    pub begin: u64,
+    /// Address after its last.
+    pub end: u64,
+    /// Index of its table, or a `MAPPING_…`.
+    pub table: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// [`MappingEntry::table`] of code made at run time: only frame pointers can be followed.
+pub const MAPPING_JIT: u32 = u32::MAX;
+/// [`MappingEntry::table`] of a file whose table could not be made or found no room.
+pub const MAPPING_NO_TABLE: u32 = u32::MAX - 1;
+
+/// Key of the trie of mappings, without the length of its prefix. Both in network byte order: a trie compares bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingKey {
+    /// Address space id, big-endian.
+    pub space_be: [u8; 4],
+    /// Address, big-endian.
+    pub address_be: [u8; 8],
+}
