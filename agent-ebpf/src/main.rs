@@ -7,6 +7,7 @@
 
 mod bucket;
 mod diagnose;
+mod emit;
 mod kernel_read;
 mod maps;
 mod offsets;
