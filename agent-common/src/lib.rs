@@ -19,7 +19,7 @@ pub use record::{
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use unwind::{
-    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MappingEntry, MappingKey, RBP_UNDEFINED, TableRange, UnwindRow,
+    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MappingEntry, MappingKey, RBP_AT_RBP, RBP_UNDEFINED, TableRange, UnwindRow,
 };
 
 /// Types that are sent as their own bytes.
