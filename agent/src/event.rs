@@ -12,7 +12,7 @@ pub use input::{Input, Watch, WatchKind};
 pub use raw::{RawBatch, encode};
 
 use agent_common::{
-    COMM_BYTES, LossReason, SampleKind, SocketRow, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason,
+    COMM_BYTES, LedgerRow, LossReason, SampleKind, SocketRow, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason,
 };
 
 use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid};
@@ -41,6 +41,8 @@ pub enum Body<'a> {
     Socket(Box<SocketRow>),
     /// Cumulative counter of a loss.
     Loss(LossReason, u64),
+    /// What became of the firings of the sampler's timers, cumulative.
+    Ledger(LedgerRow),
     /// A tick ends here.
     Tick,
     /// Cumulative cost of one process.

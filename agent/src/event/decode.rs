@@ -1,8 +1,8 @@
 //! The decoder: walks a batch and yields events; what it cannot read it skips and counts.
 
 use agent_common::{
-    LossReason, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SampleKind,
-    SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
+    LedgerRow, LossReason, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
+    SampleKind, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
 };
 
 use crate::event::{Body, Comm, Event, Process, Sample};
@@ -98,6 +98,7 @@ fn decode_body(kind: RecordKind, body: &[u8]) -> Result<Body<'_>, &'static str> 
             let row = exact::<LossRow>(body, "loss row")?;
             Body::Loss(loss_reason(row.reason).ok_or("loss reason")?, row.count)
         }
+        RecordKind::Ledger => Body::Ledger(exact::<LedgerRow>(body, "ledger")?),
         RecordKind::Tick => Body::Tick,
         RecordKind::Task => Body::Task(exact::<TaskRow>(body, "task row")?),
         RecordKind::Input => Body::Input(serde_json::from_slice(body).map_err(|_not_ours| "input")?),
