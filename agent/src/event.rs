@@ -15,7 +15,7 @@ use agent_common::{
     COMM_BYTES, LedgerRow, LossReason, SampleKind, SocketRow, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason,
 };
 
-use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid};
+use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid, Uid};
 
 /// One fact, with its time.
 #[derive(Clone, Debug)]
@@ -72,6 +72,8 @@ pub struct Sample {
     pub cgroup: CgroupId,
     /// What it stands for, in the unit of its kind.
     pub weight: u64,
+    /// User who owned the process just then; 0 where that is not certain.
+    pub uid: Uid,
     /// Why the thread was blocked, of `OffCpu` samples.
     pub reason: WaitReason,
     /// How the user stack ended.

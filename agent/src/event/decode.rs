@@ -6,7 +6,7 @@ use agent_common::{
 };
 
 use crate::event::{Body, Comm, Event, Process, Sample};
-use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid};
+use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid, Uid};
 
 /// Why a record could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +132,7 @@ fn sample(body: &[u8]) -> Result<Sample, &'static str> {
         comm: Comm(head.comm),
         cgroup: CgroupId(head.cgroup),
         weight: head.weight,
+        uid: Uid(head.uid),
         reason: WaitReason::ALL.into_iter().find(|r| *r as u16 == head.reason).ok_or("wait reason")?,
         user_end: UnwindEnd::ALL.into_iter().find(|e| *e as u16 == head.user_end).ok_or("end of the user stack")?,
         other: (head.other_tid != 0).then_some(Tid(head.other_tid)),
