@@ -22,6 +22,8 @@ const MAX_OPERATIONS: usize = 9;
 
 /// The shape of `expression`, if it is a known one.
 pub(super) fn shape(expression: Expression<Bytes<'_>>, encoding: Encoding) -> Option<Shape> {
+    use Operation::{And, Deref, Ge, Plus, PlusConstant, RegisterOffset, Shl, UnsignedConstant};
+    const WORD: u8 = 8;
     let mut operations = expression.operations(encoding);
     let mut found: [Option<Operation<Bytes<'_>>>; MAX_OPERATIONS] = [const { None }; MAX_OPERATIONS];
     let mut count = 0;
@@ -29,8 +31,6 @@ pub(super) fn shape(expression: Expression<Bytes<'_>>, encoding: Encoding) -> Op
         *found.get_mut(count)? = Some(operation);
         count += 1;
     }
-    use Operation::{And, Deref, Ge, Plus, PlusConstant, RegisterOffset, Shl, UnsignedConstant};
-    const WORD: u8 = 8;
     match found {
         [Some(RegisterOffset { register, offset, .. }), None, ..] => Some(Shape::At(register, offset)),
         [Some(RegisterOffset { register, offset, .. }), Some(Deref { size: WORD, space: false, .. }), None, ..] => {

@@ -26,7 +26,9 @@ impl TableId {
         static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let mut hasher = KEY.build_hasher();
         for Segment { offset, file_size, address, size } in code {
-            [offset, file_size, address, size].into_iter().for_each(|field| hasher.write_u64(*field));
+            for field in [offset, file_size, address, size] {
+                hasher.write_u64(*field);
+            }
         }
         for section in frames {
             hasher.write_u64(section.address);
