@@ -39,13 +39,8 @@ impl Builder {
         number(&mut self.owners, owner)
     }
 
-    /// Adds to a stack; indices are those that this builder gave.
-    pub fn add(&mut self, owner: u32, frames: Box<[u32]>, samples: u64, weight: u64) {
-        self.add_path(owner, &frames, samples, weight);
-    }
-
-    /// As [`Self::add`], for a path that is only copied when it is new.
-    pub fn add_path(&mut self, owner: u32, frames: &[u32], samples: u64, weight: u64) {
+    /// Adds to a stack; indices are those that this builder gave. The path is copied only when it is new.
+    pub fn add(&mut self, owner: u32, frames: &[u32], samples: u64, weight: u64) {
         let hash = self.hasher.hash_one((owner, frames));
         let stacks = &self.stacks;
         let same = |at: &u32| stacks.get(*at as usize).is_some_and(|s| s.owner == owner && *s.frames == *frames);
@@ -80,7 +75,7 @@ impl Builder {
                 }
                 path.push(*new);
             }
-            self.add_path(owner, &path, stack.samples, stack.weight);
+            self.add(owner, &path, stack.samples, stack.weight);
         }
     }
 

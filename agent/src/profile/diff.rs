@@ -155,7 +155,7 @@ fn both(before: &Profile, after: &Profile) -> Profile {
             path.extend(stack.frames.iter().filter_map(|frame| frames.get(*frame as usize)));
             let value = stack.value(profile.kind);
             let [a, b] = if side == 0 { [value, 0] } else { [0, value] };
-            builder.add_path(*owner, &path, a, b);
+            builder.add(*owner, &path, a, b);
         }
     }
     builder.finish(after.kind, before.start, after.end, after.lost)

@@ -43,7 +43,7 @@ pub fn name_stacks(
         let owner = builder.owner(label(key));
         path.clear();
         append_path(&mut path, &mut known, &mut builder, key, names);
-        builder.add_path(owner, &path, tally.samples, tally.weight);
+        builder.add(owner, &path, tally.samples, tally.weight);
     }
     if kind == ProfileKind::Cpu {
         add_losses(&mut builder, counts, lost);
@@ -54,7 +54,7 @@ pub fn name_stacks(
 /// An owner that is known by what the sample says alone.
 pub fn plain_owner(key: &StackKey) -> Owner {
     let comm = Arc::from(clean(&key.comm.to_text()));
-    Owner { pid: Some(key.pid), uid: None, comm, cgroup: None, container: None }
+    Owner { pid: Some(key.pid), uid: Some(key.uid.0), comm, cgroup: None, container: None }
 }
 
 /// Frames of the addresses that were met before: looking a name up costs more than everything else here.
@@ -106,7 +106,7 @@ fn add_losses(builder: &mut Builder, counts: &StackCounts, lost: &Lost) {
     for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
         let owner = builder.owner(Owner { pid: None, uid: None, comm: "[lost]".into(), cgroup: None, container: None });
         let frame = builder.frame(Frame { name: format!("[lost: {reason}]").into(), origin: Origin::Note });
-        builder.add(owner, Box::new([frame]), count, 0);
+        builder.add(owner, &[frame], count, 0);
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use crate::aggregate::stacks::Tally;
     use crate::event::Comm;
     use crate::profile::folded_text;
-    use crate::units::{CgroupId, Nanos, Pid};
+    use crate::units::{CgroupId, Nanos, Pid, Uid};
     use agent_common::{UnwindEnd, WaitReason};
 
     #[test]
@@ -126,6 +126,7 @@ mod tests {
             pid: Pid(1),
             comm: Comm(*b"app\0\0\0\0\0\0\0\0\0\0\0\0\0"),
             cgroup: CgroupId(0),
+            uid: Uid(0),
             reason: WaitReason::Other,
             user_end: UnwindEnd::Entry,
             kernel: Box::new([0xf001, 0xf003]),

@@ -37,7 +37,7 @@ pub(crate) fn profile(kind: ProfileKind, stacks: &[(&str, u64, u64)]) -> Profile
             None => Frame { name: name.into(), origin: Origin::of_text(name) },
         });
         let frames: Vec<u32> = frames.map(|frame| builder.frame(frame)).collect();
-        builder.add_path(owner, &frames, *samples, *weight);
+        builder.add(owner, &frames, *samples, *weight);
     }
     builder.finish(kind, Nanos(0), Nanos::SECOND, Lost::default())
 }
