@@ -93,10 +93,10 @@ pub fn diff(before: &Profile, after: &Profile) -> Diff {
     for frame in names {
         let [a, b] = [shares[0].get(frame), shares[1].get(frame)];
         let step = |a: Sum, b: Sum| Step::new(shares[0].share(a), shares[1].share(b));
-        functions.push((Change { frame: frame.clone(), own: step(a.own, b.own), all: step(a.all, b.all) }, [
-            enough(&shares, a.own, b.own),
-            enough(&shares, a.all, b.all),
-        ]));
+        functions.push((
+            Change { frame: frame.clone(), own: step(a.own, b.own), all: step(a.all, b.all) },
+            [enough(&shares, a.own, b.own), enough(&shares, a.all, b.all)],
+        ));
     }
     judge(&mut functions, |change| &mut change.own, 0);
     judge(&mut functions, |change| &mut change.all, 1);

@@ -76,10 +76,8 @@ fn the_graph_is_red_where_it_grew_blue_where_it_shrank_and_says_what_has_gone() 
             let at = svg.find(&format!("<title>{name} (")).unwrap_or_else(|| panic!("{base:?} has no {name}"));
             let fill = svg[at..].split_once("fill=\"rgb(").unwrap().1;
             let numbers = fill.split(')').next().unwrap();
-            let [r, _, b] = <[u8; 3]>::try_from(
-                numbers.split(',').map(|n| n.parse().unwrap()).collect::<Vec<u8>>(),
-            )
-            .unwrap();
+            let [r, _, b] =
+                <[u8; 3]>::try_from(numbers.split(',').map(|n| n.parse().unwrap()).collect::<Vec<u8>>()).unwrap();
             (r, b)
         };
         let (r, b) = colour("shrinks");

@@ -100,7 +100,12 @@ fn callers(text: &mut String, diff: &Diff, most: usize) -> std::fmt::Result {
         let all = &change.all;
         let (before, after) = (all.before * 100.0, all.after * 100.0);
         let points = all.growth() * 100.0;
-        writeln!(text, "        {points:>+7.2} {:<6} {before:>6.2} → {after:<6.2} %  {}", error(all), change.frame.name)?;
+        writeln!(
+            text,
+            "        {points:>+7.2} {:<6} {before:>6.2} → {after:<6.2} %  {}",
+            error(all),
+            change.frame.name
+        )?;
     }
     if changes.len() > most {
         writeln!(text, "        and {} more", changes.len() - most)?;
