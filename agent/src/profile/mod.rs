@@ -3,20 +3,27 @@
 
 mod builder;
 pub mod diff;
+mod firefox;
 pub mod flame;
 pub mod folded;
+pub mod format;
 pub mod heading;
-pub mod json;
+mod json;
+mod labels;
 pub mod model;
 pub mod naming;
 pub mod noise;
+mod otlp;
 mod palette;
+mod pprof;
 pub mod shares;
+mod speedscope;
+mod strings;
 pub mod tree;
 
 pub use diff::{Base, Diff, diff, diff_svg, diff_text};
 pub use flame::{FlameError, flame_svg};
 pub use folded::folded_text;
-pub use json::profile_json;
+pub use format::{About, Format, FormatError, write};
 pub use model::Profile;
 pub use naming::{name_stacks, plain_owner};
