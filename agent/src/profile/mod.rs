@@ -5,9 +5,11 @@ pub mod folded;
 pub mod json;
 pub mod model;
 pub mod naming;
+pub mod packed;
 
 pub use flame::{FlameError, flame_svg};
 pub use folded::folded_text;
 pub use json::profile_json;
 pub use model::Profile;
 pub use naming::{name_stacks, plain_owner};
+pub use packed::Packed;
