@@ -1,5 +1,6 @@
 //! Stack counts and names in; folded text, flame graphs and JSON out. Pure: files and sockets are somebody else's.
 
+pub mod container;
 pub mod flame;
 pub mod folded;
 pub mod json;
