@@ -16,12 +16,15 @@ pub struct UnwindRow {
     pub cfa: i16,
     /// A [`CfaRule`] as a number.
     pub rule: u8,
-    /// Where the caller's frame pointer is: 0 unchanged, [`RBP_UNDEFINED`], else saved at CFA + 8 × this.
+    /// Where the caller's frame pointer is: 0 unchanged, [`RBP_UNDEFINED`], [`RBP_AT_RBP`], else saved at CFA + 8 × this.
     pub rbp: i8,
 }
 
 /// [`UnwindRow::rbp`] of a frame pointer that cannot be known.
 pub const RBP_UNDEFINED: i8 = i8::MIN;
+
+/// [`UnwindRow::rbp`] of a frame pointer that is the word at the frame pointer: functions that align their stack.
+pub const RBP_AT_RBP: i8 = i8::MIN + 1;
 
 /// How the canonical frame address is found.
 #[repr(u8)]
@@ -33,7 +36,8 @@ pub enum CfaRule {
     Rsp = 1,
     /// Frame pointer + 8 × `cfa`.
     Rbp = 2,
-    /// A PLT entry: stack pointer + 8, and 8 more from byte `cfa` of the 16-byte entry on.
+    /// A PLT entry: stack pointer + 8, and 8 more from byte `cfa` of the 16-byte entry on. The table's base is a multiple
+    /// of 16, so `pc & 15` says which byte.
     Plt = 3,
     /// The word at frame pointer + 8 × `cfa`: functions that align their stack.
     RbpDeref = 4,
@@ -46,6 +50,21 @@ pub enum CfaRule {
     Entry = 7,
     /// Something the unwinder cannot do.
     Unsupported = 8,
+}
+
+impl CfaRule {
+    /// Every rule, by its number.
+    pub const ALL: [Self; 9] = [
+        Self::Gap,
+        Self::Rsp,
+        Self::Rbp,
+        Self::Plt,
+        Self::RbpDeref,
+        Self::RspDeref,
+        Self::Signal,
+        Self::Entry,
+        Self::Unsupported,
+    ];
 }
 
 /// Where the rows of a table lie in the array of all rows. `len` 0: not loaded.

@@ -175,10 +175,10 @@ impl Writer {
 
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
-            self.out.push((number & 0x7f) as u8 | 0x80);
+            self.out.push(number.to_le_bytes()[0] | 0x80);
             number >>= 7;
         }
-        self.out.push(number as u8 & 0x7f);
+        self.out.push(number.to_le_bytes()[0]);
     }
 
     fn text(&mut self, text: &str) {
@@ -313,8 +313,9 @@ mod tests {
             let uid = (owner % 5 > 0).then_some(u32::MAX - u32::from(*owner));
             let owner = builder.owner(Owner { pid, uid, comm: text(*owner), cgroup: container.clone(), container });
             let origin = |n: u8| [Origin::User, Origin::Kernel, Origin::Note][usize::from(n % 3)];
-            let frames = frames.iter().map(|n| builder.frame(Frame { name: text(*n), origin: origin(*n) })).collect();
-            builder.add(owner, frames, *samples, samples.wrapping_mul(10_309_278));
+            let frame = |n: &u8| Frame { name: text(*n), origin: origin(*n) };
+            let frames: Vec<u32> = frames.iter().map(|n| builder.frame(frame(n))).collect();
+            builder.add(owner, &frames, *samples, samples.wrapping_mul(10_309_278));
         }
         let lost = Lost { ring_full: 3, unwind_jit: u64::MAX, ..Lost::default() };
         builder.finish(ProfileKind::Offcpu, Nanos(7), Nanos(u64::MAX), lost)

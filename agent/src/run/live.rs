@@ -146,10 +146,10 @@ fn kernel_release() -> String {
 
 /// What the configuration records all the time.
 fn standing(config: &Config) -> Standing {
+    use ProfileKind::{Cpu, Offcpu, Runq, Sock, Wakeup, Wall};
     let always = |kinds: &[ProfileKind]| {
         if kinds.iter().any(|kind| config.kinds.contains(kind)) { Recording::Always } else { Recording::OnDemand }
     };
-    use ProfileKind::{Cpu, Offcpu, Runq, Sock, Wakeup, Wall};
     Standing {
         cpu: match (config.cpu, always(&[Cpu, Wall])) {
             (Switch::On, Recording::Always) => CpuSampling::Always,
