@@ -12,7 +12,7 @@ use super::model::{Origin, Owner, Profile};
 use crate::units::{Nanos, ProfileKind};
 
 /// The file.
-pub fn profile_firefox(profile: &Profile, about: &About) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn profile_firefox(profile: &Profile, about: &About) -> Result<Vec<u8>, serde_json::Error> {
     let product = format!("tidegate: {} ({})", heading(profile, about), losses(profile));
     let began = Duration::from(about.began.unwrap_or_default());
     let interval = fx::SamplingInterval::from_nanos(about.period.unwrap_or(Nanos::from_millis(10)).0);

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::folded::folded_text;
-use super::heading::{summary, title};
+use super::heading::summary;
 use super::model::Profile;
 use super::{firefox, flame, json, otlp, pprof, speedscope};
 use crate::units::Nanos;
@@ -37,6 +37,8 @@ pub struct About {
     pub whose: String,
     /// When it began, ns since 1970; absent when that is not known.
     pub began: Option<Nanos>,
+    /// Time that it covers, where that is less than from its first to its last instant.
+    pub covered: Option<Nanos>,
     /// Sampling period, ns, of samples in time.
     pub period: Option<Nanos>,
 }
@@ -102,15 +104,15 @@ impl Format {
 /// The title of a profile.
 pub fn heading(profile: &Profile, about: &About) -> String {
     match about.whose.as_str() {
-        "" => title(profile.kind).to_owned(),
-        whose => format!("{}, {whose}", title(profile.kind)),
+        "" => profile.kind.title().to_owned(),
+        whose => format!("{}, {whose}", profile.kind.title()),
     }
 }
 
 /// Writes a profile.
 pub fn write(profile: &Profile, format: Format, about: &About) -> Result<Vec<u8>, FormatError> {
     Ok(match format {
-        Format::Svg => flame::flame_svg(profile, &heading(profile, about), &summary(profile))?,
+        Format::Svg => flame::flame_svg(profile, &heading(profile, about), &summary(profile, about.covered))?,
         Format::Folded => folded_text(profile).into_bytes(),
         Format::Json => json::profile_json(profile, about)?,
         Format::Pprof => pprof::profile_pprof(profile, about)?,

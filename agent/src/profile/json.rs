@@ -40,7 +40,7 @@ struct StackJson<'a> {
 }
 
 /// The stacks, outermost frame first, with their owners.
-pub fn profile_json(profile: &Profile, about: &About) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn profile_json(profile: &Profile, about: &About) -> Result<Vec<u8>, serde_json::Error> {
     let stacks = profile.stacks.iter().filter_map(|stack| {
         let owner = profile.owner_of(stack)?;
         Some(StackJson {

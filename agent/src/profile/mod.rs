@@ -2,18 +2,21 @@
 //! somebody else's.
 
 mod builder;
+pub mod container;
 pub mod diff;
 mod firefox;
 pub mod flame;
 pub mod folded;
 pub mod format;
 pub mod heading;
+pub mod import;
 mod json;
 mod labels;
 pub mod model;
 pub mod naming;
 pub mod noise;
 mod otlp;
+pub mod packed;
 mod palette;
 mod pprof;
 pub mod shares;
@@ -27,3 +30,7 @@ pub use folded::folded_text;
 pub use format::{About, Format, FormatError, write};
 pub use model::Profile;
 pub use naming::{name_stacks, plain_owner};
+pub use packed::Packed;
+
+#[cfg(test)]
+mod tests;

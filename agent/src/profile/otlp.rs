@@ -19,7 +19,7 @@ use super::strings::Strings;
 use crate::units::{Nanos, ProfileKind};
 
 /// The message.
-pub fn profile_otlp(profile: &Profile, about: &About) -> Vec<u8> {
+pub(super) fn profile_otlp(profile: &Profile, about: &About) -> Vec<u8> {
     let mut tables = Tables::of(profile);
     let mut by_container: BTreeMap<Option<&str>, Vec<otlp::Sample>> = BTreeMap::new();
     for stack in &profile.stacks {

@@ -20,7 +20,7 @@ const PROGRAM: u64 = 1;
 const KERNEL: u64 = 2;
 
 /// The file.
-pub fn profile_pprof(profile: &Profile, about: &About) -> Result<Vec<u8>, FormatError> {
+pub(super) fn profile_pprof(profile: &Profile, about: &About) -> Result<Vec<u8>, FormatError> {
     let bytes = encode(profile, about).encode_to_vec();
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(&bytes)?;
@@ -106,4 +106,18 @@ fn text(strings: &mut Strings, text: &str) -> i64 {
 
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Sum of what readers show first.
+#[cfg(test)]
+pub(super) fn total_shown(bytes: &[u8]) -> i64 {
+    use std::collections::HashSet;
+    let profile = proto::Profile::decode(bytes).expect("it was just encoded");
+    let shown = profile.sample_type.iter().position(|t| t.r#type == profile.default_sample_type).expect("its type");
+    let places: HashSet<u64> = profile.location.iter().map(|location| location.id).collect();
+    for sample in &profile.sample {
+        assert!(sample.location_id.iter().all(|id| places.contains(id)));
+        assert_eq!(sample.value.len(), profile.sample_type.len());
+    }
+    profile.sample.iter().map(|sample| sample.value[shown]).sum()
 }

@@ -44,7 +44,7 @@ struct Sampled<'a> {
 }
 
 /// The file.
-pub fn profile_speedscope(profile: &Profile, about: &About) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn profile_speedscope(profile: &Profile, about: &About) -> Result<Vec<u8>, serde_json::Error> {
     let threads = profile.frames.len();
     let frames = profile.frames.iter().map(|frame| &*frame.name);
     let names = frames.chain(profile.owners.iter().map(|owner| &*owner.comm));
@@ -52,7 +52,7 @@ pub fn profile_speedscope(profile: &Profile, about: &About) -> Result<Vec<u8>, s
         let root = threads + stack.owner as usize;
         std::iter::once(root).chain(stack.frames.iter().map(|frame| *frame as usize)).collect()
     };
-    let name = format!("{}: {}", heading(profile, about), summary(profile));
+    let name = format!("{}: {}", heading(profile, about), summary(profile, about.covered));
     let file = File {
         schema: SCHEMA,
         exporter: format!("tidegate {}", env!("CARGO_PKG_VERSION")),
