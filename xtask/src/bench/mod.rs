@@ -2,6 +2,7 @@
 //! the same numbers as JSON; none of them asserts.
 
 mod page;
+mod profile;
 mod syscalls;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub(crate) struct Args {
 enum Name {
     /// Reading the settings page: ns a read, whole and with the expiry check
     Page,
+    /// What profiling the whole host costs, beside perf and profile-bee
+    Profile,
     /// What syscall accounting adds to a system call, beside libbpf-tools `syscount -L`
     Syscalls,
 }
@@ -41,6 +44,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let bench = Bench { workspace, json: json.as_deref() };
     match args.name {
         Name::Page => page::run(&bench)?,
+        Name::Profile => profile::run(&bench)?,
         Name::Syscalls => syscalls::run(&bench)?,
     }
     Ok(ExitCode::SUCCESS)
