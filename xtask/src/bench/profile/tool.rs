@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::{MEASURE, SETTLE};
 use crate::leash::Leash;
 use crate::shell::{self, which};
 
@@ -41,9 +43,9 @@ impl Tool {
             Self::PerfFramePointers | Self::PerfDwarf => {
                 which("perf").is_none().then_some("no `perf`: install Debian's linux-perf")
             }
-            Self::ProfileBee => which("profile-bee")
+            Self::ProfileBee => which("probee")
                 .is_none()
-                .then_some("no `profile-bee`: cargo install profile-bee --locked --no-default-features"),
+                .then_some("no `probee`: cargo install profile-bee --locked --no-default-features"),
         }
     }
 
@@ -91,8 +93,10 @@ impl Tools {
                 perf
             }
             Tool::ProfileBee => {
-                let mut bee = Command::new("profile-bee");
-                bee.args(["--dwarf", "--frequency", "97", "--time", "3600000", "--collapse"]).arg(self.collapsed());
+                // It tells only when its own time is up.
+                let length = (SETTLE + MEASURE + Duration::from_secs(2)).as_millis().to_string();
+                let mut bee = Command::new("probee");
+                bee.args(["--dwarf", "true", "-f", "97", "-t", &length, "-o"]).arg(self.collapsed());
                 bee
             }
         };
@@ -119,7 +123,7 @@ impl Tools {
                 Ok(Some(of_script(&shell::capture(&mut script)?)))
             }
             Tool::ProfileBee => {
-                drop(running);
+                running.wait()?;
                 let text = read_if_there(&self.collapsed())?;
                 Ok(text.map(|text| of_folded(&text, Some("load"))))
             }
