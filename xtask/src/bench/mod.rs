@@ -6,7 +6,7 @@ mod profile;
 mod syscalls;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
@@ -48,4 +48,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Name::Syscalls => syscalls::run(&bench)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `program`, to be run with tracefs, which a minimal host does not mount: it gets a view of its own.
+pub(crate) fn with_tracefs(program: &Path) -> Command {
+    let script = "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(program);
+    command
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::super::with_tracefs;
 use super::{MEASURE, SETTLE};
 use crate::leash::Leash;
 use crate::shell::{self, which};
@@ -95,7 +96,7 @@ impl Tools {
             Tool::ProfileBee => {
                 // It tells only when its own time is up.
                 let length = (SETTLE + MEASURE + Duration::from_secs(2)).as_millis().to_string();
-                let mut bee = Command::new("probee");
+                let mut bee = with_tracefs(Path::new("probee"));
                 bee.args(["--dwarf", "true", "-f", "97", "-t", &length, "-o"]).arg(self.collapsed());
                 bee
             }
