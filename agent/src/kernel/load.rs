@@ -98,6 +98,18 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// The end of what the verifier said, where it was the verifier who refused.
+    pub fn verifier_says(&self) -> Option<String> {
+        const LINES: usize = 6;
+        let Self::Program { cause: ProgramError::LoadError { verifier_log, .. }, .. } = self else { return None };
+        let log = verifier_log.to_string();
+        let told: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let last = &told[told.len().saturating_sub(LINES)..];
+        (!last.is_empty()).then(|| last.join(" | "))
+    }
+}
+
 /// Words of the watch list: a byte for each process number there can be.
 fn watch_words() -> u32 {
     const PID_MAX_LIMIT: u32 = 1 << 22;
