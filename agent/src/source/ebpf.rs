@@ -20,10 +20,10 @@ use super::inbox::Inbox;
 use super::processes::look_up;
 use super::{EventSource, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
-use crate::kernel::{LoadError, Probes};
 pub use crate::kernel::{Family, LoadOptions};
-pub use attempt::{Lack, Shortfall};
+use crate::kernel::{LoadError, Probes};
 use crate::units::{Nanos, Pid};
+pub use attempt::{Lack, Shortfall};
 
 const WATCH_CPU: u32 = 1;
 const WATCH_SYSCALLS: u32 = 2;
