@@ -63,25 +63,25 @@ pub(super) fn checks() -> Vec<Check> {
     checks
 }
 
-fn try_case(runtime: &tokio::runtime::Runtime, source: &mut EbpfSource, case: &Case) -> Check {
+fn try_case(runtime: &tokio::runtime::Runtime, source: &mut EbpfSource, trial: &Case) -> Check {
     let pid = Pid(std::process::id());
-    match source.try_family(case.family) {
+    match source.try_family(trial.family) {
         Ok(()) => {}
-        Err(Shortfall::Absent(lack)) => return degraded(case.name, lack.cause, &lack.remedy),
-        Err(Shortfall::Refused(lack)) => return missing(case.name, lack.cause, &lack.remedy),
+        Err(Shortfall::Absent(lack)) => return degraded(trial.name, lack.cause, &lack.remedy),
+        Err(Shortfall::Refused(lack)) => return missing(trial.name, lack.cause, &lack.remedy),
     }
-    let wanted = (case.wanted)(pid);
+    let wanted = (trial.wanted)(pid);
     let lacks = source.apply(&wanted);
-    let acted = lacks.is_empty().then(|| act(runtime, source, case.act));
+    let acted = lacks.is_empty().then(|| act(runtime, source, trial.act));
     source.apply(&Wanted::default());
     let came = match acted {
-        None => return missing(case.name, lacks.join("; "), REPORT),
-        Some(Err(error)) => return missing(case.name, error, "run it again on a quieter machine"),
+        None => return missing(trial.name, lacks.join("; "), REPORT),
+        Some(Err(error)) => return missing(trial.name, error, "run it again on a quieter machine"),
         Some(Ok(came)) => came,
     };
-    match (case.judge)(&came, pid) {
-        Outcome::NotSeen(cause) => missing(case.name, cause, REPORT),
-        Outcome::Seen(what) => ok(case.name, what),
+    match (trial.judge)(&came, pid) {
+        Outcome::NotSeen(cause) => missing(trial.name, cause, REPORT),
+        Outcome::Seen(what) => ok(trial.name, what),
     }
 }
 

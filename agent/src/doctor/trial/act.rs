@@ -20,11 +20,13 @@ pub(super) const WAIT: Duration = Duration::from_millis(25);
 /// Long enough for the walk over the descriptors to find what was just opened.
 const TO_BE_FOUND: Duration = Duration::from_millis(250);
 
+#[expect(clippy::unnecessary_wraps, reason = "an action, and others may fail")]
 pub(super) fn nothing() -> Result<()> {
     Ok(())
 }
 
 /// Half a second of work.
+#[expect(clippy::unnecessary_wraps, reason = "an action, and others may fail")]
 pub(super) fn spin() -> Result<()> {
     let end = monotonic() + Nanos::from_millis(500);
     let mut x = 1_u64;
@@ -36,6 +38,7 @@ pub(super) fn spin() -> Result<()> {
     Ok(())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an action, and others may fail")]
 pub(super) fn calls() -> Result<()> {
     for _ in 0..CALLS {
         // The raw call: libc keeps no cache of it.
