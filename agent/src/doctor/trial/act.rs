@@ -61,7 +61,6 @@ pub(super) fn unix() -> Result<()> {
 }
 
 /// Takes both ends, so that they stay open to the end: a walk has seen them by then.
-#[expect(clippy::needless_pass_by_value, reason = "what is passed is closed here")]
 fn stream(mut sender: impl Write, mut reader: impl Read) -> Result<()> {
     sleep(TO_BE_FOUND);
     for _ in 0..MESSAGES {
