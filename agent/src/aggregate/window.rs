@@ -118,6 +118,8 @@ impl Aggregator {
         match body {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
             Body::Thread(_row) => {}
+            // For whoever looks names up; nothing is counted by it.
+            Body::Mapping(_where) => {}
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),
             Body::Loss(reason, count) => self.lost.set(reason, count),
