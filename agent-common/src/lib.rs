@@ -14,8 +14,9 @@ pub use map::{
     SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
 };
 pub use record::{
-    COMM_BYTES, COMPAT_BIT, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
-    SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow, TaskRow,
+    COMM_BYTES, COMPAT_BIT, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
+    ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow,
+    TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use unwind::{

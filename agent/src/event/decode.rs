@@ -1,8 +1,8 @@
 //! The decoder: walks a batch and yields events; what it cannot read it skips and counts.
 
 use agent_common::{
-    LossReason, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SampleKind,
-    SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
+    LossReason, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
+    SampleKind, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
 };
 
 use crate::event::{Body, Comm, Event, Mapping, Process, Sample};

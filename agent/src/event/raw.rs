@@ -1,8 +1,8 @@
 //! A batch of wire records, and the encoders that the user-space sources use.
 
 use agent_common::{
-    LossReason, LossRow, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SocketRow, SyscallRow,
-    TaskRow,
+    LossReason, LossRow, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SocketRow,
+    SyscallRow, TaskRow,
 };
 
 use crate::event::{Input, Mapping, Process};
@@ -71,8 +71,8 @@ impl RawBatch {
 /// Encoders, one a record kind that user space makes.
 pub mod encode {
     use super::{
-        Input, LossReason, LossRow, Mapping, MappingRow, Nanos, PipelineName, Process, ProcessRow, RawBatch, RecordKind, ReportHeader,
-        SocketRow, SyscallRow, TaskRow,
+        Input, LossReason, LossRow, Mapping, MappingRow, Nanos, PipelineName, Process, ProcessRow, RawBatch,
+        RecordKind, ReportHeader, SocketRow, SyscallRow, TaskRow,
     };
     use agent_common::Wire;
 
@@ -144,8 +144,7 @@ pub mod encode {
             dev: *dev,
             inode: *inode,
         };
-        let (build_id, path) =
-            (&build_id[..usize::from(row.build_id_len)], &path[..usize::from(row.path_len)]);
+        let (build_id, path) = (&build_id[..usize::from(row.build_id_len)], &path[..usize::from(row.path_len)]);
         batch.push(RecordKind::Mapping, time, &[row.as_bytes(), build_id, path]);
     }
 

@@ -37,11 +37,11 @@ pub(super) fn of_mapping(pid: Pid, mapping: &CodeMapping) -> Result<Opened, Refu
     // By what is mapped: deleted, replaced and hidden files too. Needs CAP_CHECKPOINT_RESTORE.
     let mapped = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.begin, mapping.end);
     if let Ok(fd) = open(&mapped, LOOK, Mode::empty()) {
-        return check(fd, LONGEST_ELF);
+        return check(&fd, LONGEST_ELF);
     }
     // By its path, as the process sees it or, after it has ended, as everybody does. Then it has to be the same file.
     let fd = in_root(pid, path).or_else(|_ended| in_root_of("/", path));
-    let opened = check(fd.map_err(refusal)?, LONGEST_ELF)?;
+    let opened = check(&fd.map_err(refusal)?, LONGEST_ELF)?;
     if opened.key.inode != *inode || (opened.key.dev != *dev && *dev != 0) {
         return Err(Refusal::Replaced);
     }
@@ -76,7 +76,7 @@ fn perf_map_at(root: impl AsFd, folder: &Path, number: i32, owners: &[u32]) -> R
     if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && !owners.contains(&stat.st_uid) {
         return Err(Refusal::Foreign);
     }
-    check(fd, LONGEST_MAP).map(Some)
+    check(&fd, LONGEST_MAP).map(Some)
 }
 
 /// The file that `wish` asks for, where debug files lie: in the root of the process first, then in the host's.
@@ -100,7 +100,7 @@ pub(super) fn debug_file(pid: Pid, beside: &str, wish: &Wish) -> Option<Opened> 
         }
     }
     let tries = places.iter().flat_map(|place| [in_root(pid, place), in_root_of("/", place)]);
-    tries.flatten().find_map(check_named)
+    tries.flatten().find_map(|fd| check_named(&fd))
 }
 
 fn is_hex(text: &str) -> bool {
@@ -146,8 +146,8 @@ fn in_root_of(root: &str, path: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens what was only looked at so far.
-fn check(seen: OwnedFd, longest: u64) -> Result<Opened, Refusal> {
-    let stat = fstat(&seen).map_err(refusal)?;
+fn check(seen: &OwnedFd, longest: u64) -> Result<Opened, Refusal> {
+    let stat = fstat(seen).map_err(refusal)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
         FileType::Symlink => return Err(Refusal::Link),
@@ -162,19 +162,18 @@ fn check(seen: OwnedFd, longest: u64) -> Result<Opened, Refusal> {
 }
 
 /// A file that only a name in another file leads to: shown if anybody may read it, or else a binary could name a secret.
-fn check_named(seen: OwnedFd) -> Option<Opened> {
-    let stat = fstat(&seen).ok()?;
+fn check_named(seen: &OwnedFd) -> Option<Opened> {
+    let stat = fstat(seen).ok()?;
     Mode::from_raw_mode(stat.st_mode).contains(Mode::ROTH).then(|| check(seen, LONGEST_ELF).ok()).flatten()
 }
 
 fn key(stat: &Stat) -> FileKey {
-    let seconds = i64::try_from(stat.st_mtime).unwrap_or(0);
     let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
     FileKey {
         dev: stat.st_dev,
         inode: stat.st_ino,
         size: u64::try_from(stat.st_size).unwrap_or(u64::MAX),
-        modified_ns: seconds.saturating_mul(1_000_000_000).saturating_add(nanos),
+        modified_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanos),
     }
 }
 

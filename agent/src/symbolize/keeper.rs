@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::stats::Stats;
 use super::wire::{Answer, Ask, Confinement, FileKey, Found, MOST_PLACES, Wish, receive, send};
@@ -46,9 +46,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             cpu: Duration::from_secs(10),
-            wall: Duration::from_secs(60),
+            wall: Duration::from_mins(1),
             deaths_a_minute: 10,
-            shun: Duration::from_secs(600),
+            shun: Duration::from_mins(10),
         }
     }
 }
@@ -169,7 +169,8 @@ impl Keeper {
     }
 
     fn spawn(&self) -> Result<(Running, Confinement), String> {
-        let program = self.program.as_deref().ok_or("this program cannot be its own symbolizer (use the tidegate binary)")?;
+        let program =
+            self.program.as_deref().ok_or("this program cannot be its own symbolizer (use the tidegate binary)")?;
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let (ours, theirs) = pair.map_err(|errno| format!("make its socket: {errno}"))?;
         let mut command = Command::new(program);
@@ -187,12 +188,12 @@ impl Keeper {
         }
     }
 
-    /// Asks, about the file `key`, whose descriptors are `with`.
+    /// Asks, about the file `key`, whose descriptors are `descriptors`.
     pub fn ask(
         &mut self,
         key: FileKey,
         ask: &Ask,
-        with: &[BorrowedFd<'_>],
+        descriptors: &[BorrowedFd<'_>],
         stats: &mut Stats,
     ) -> Result<Reply, NoAnswer> {
         if self.shuns(&key) {
@@ -202,7 +203,7 @@ impl Keeper {
         for last_try in [false, true] {
             self.start(stats)?;
             let Some(mut running) = self.running.take() else { break };
-            match running.ask(ask, with, self.limits) {
+            match running.ask(ask, descriptors, self.limits) {
                 Ok(Answered::Reply(reply)) => {
                     self.running = Some(running);
                     return Ok(reply);
@@ -251,8 +252,8 @@ enum Answered {
 }
 
 impl Running {
-    fn ask(&mut self, ask: &Ask, with: &[BorrowedFd<'_>], limits: Limits) -> io::Result<Answered> {
-        send(&self.socket, ask, with)?;
+    fn ask(&mut self, ask: &Ask, descriptors: &[BorrowedFd<'_>], limits: Limits) -> io::Result<Answered> {
+        send(&self.socket, ask, descriptors)?;
         let places = match ask {
             Ask::Elf { offsets, .. } => offsets,
             Ask::PerfMap { addresses, .. } => addresses,
@@ -314,7 +315,8 @@ impl Running {
     }
 
     fn cpu_time(&self) -> Duration {
-        let stat = i32::try_from(self.child.id()).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
+        let stat =
+            i32::try_from(self.child.id()).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
         let ticks = stat.map_or(0, |stat| stat.utime + stat.stime);
         Duration::from_millis(ticks.saturating_mul(1000) / procfs::ticks_per_second().max(1))
     }
@@ -344,10 +346,10 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // Its socket closes with this value, too late for somebody who waits for it.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            if let Err(cause) = self.child.kill().and_then(|()| self.child.wait()) {
-                tracing::debug!(%cause, "end a symbolizer");
-            }
+        if matches!(self.child.try_wait(), Ok(None))
+            && let Err(cause) = self.child.kill().and_then(|()| self.child.wait())
+        {
+            tracing::debug!(%cause, "end a symbolizer");
         }
     }
 }

@@ -36,7 +36,9 @@ impl KernelNames {
                 Err(cause) => tracing::warn!(%cause, "no kernel names: {KALLSYMS} cannot be read (mount /proc)"),
             }
             if self.table.starts.is_empty() {
-                tracing::warn!("no kernel names: {KALLSYMS} hides addresses (needs CAP_SYSLOG and kernel.kptr_restrict below 2)");
+                tracing::warn!(
+                    "no kernel names: {KALLSYMS} hides addresses (needs CAP_SYSLOG and kernel.kptr_restrict below 2)"
+                );
             }
         }
         self.table.find(address)
@@ -56,7 +58,11 @@ impl Table {
         let mut names = String::new();
         let mut lines = BufReader::with_capacity(64 << 10, text);
         let mut line = Vec::new();
-        while line.clear() == () && lines.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+        loop {
+            line.clear();
+            if !lines.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                break;
+            }
             let Ok(line) = str::from_utf8(&line) else { continue };
             let mut words = line.split_ascii_whitespace();
             let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else { continue };

@@ -6,8 +6,8 @@
 
 pub mod child;
 mod files;
-pub mod kernel;
 pub mod keeper;
+pub mod kernel;
 pub mod names;
 mod places;
 pub mod resolver;

@@ -108,10 +108,12 @@ impl Names {
         }
     }
 
-    /// Forgets the names of a process: its number has passed to another one, or it runs another program.
-    pub fn forget(&mut self, pid: Pid) {
-        self.user.remove(&pid.0);
-        self.provisional.retain(|(space, _)| *space != Space::User(pid));
+    /// Holds the names of a process for no more than what was known of it: it runs another program by now, or another
+    /// process has its number. What is asked for again is looked up again; past samples keep their names.
+    pub fn doubt(&mut self, pid: Pid) {
+        let space = Space::User(pid);
+        let addresses = self.user.get(&pid.0).into_iter().flat_map(BTreeMap::keys);
+        self.provisional.extend(addresses.map(|address| (space, *address)));
     }
 
     /// Addresses noted.
@@ -209,7 +211,10 @@ mod tests {
         assert_eq!(back.get(Space::Kernel, 1), names.get(Space::Kernel, 1));
         assert_eq!(back.get(Space::User(Pid(7)), u64::MAX), names.get(Space::User(Pid(7)), u64::MAX));
         assert_eq!(serde_json::to_vec(&back).unwrap(), json);
-        assert_eq!(json, br#"{"kernel":{"1":["do_syscall_64"]},"user":{"7":{"18446744073709551615":["main","inlined"]}}}"#);
+        assert_eq!(
+            json,
+            br#"{"kernel":{"1":["do_syscall_64"]},"user":{"7":{"18446744073709551615":["main","inlined"]}}}"#
+        );
     }
 
     #[test]
@@ -231,5 +236,7 @@ mod tests {
         assert!(names.get(space, 5).is_some() && !names.is_final(space, 5));
         names.insert(space, 5, ["work".to_owned()]);
         assert!(names.is_final(space, 5) && !names.is_final(space, 6));
+        names.doubt(Pid(1));
+        assert!(names.get(space, 5).is_some() && !names.is_final(space, 5));
     }
 }

@@ -210,10 +210,9 @@ impl Places {
                 (*debug, *shared) = (held.debug.companion(), held.shared.companion());
             }
             let own = std::iter::once(held.file.fd.as_fd());
-            let with: Vec<BorrowedFd<'_>> =
-                own.chain(held.debug.opened()).chain(held.shared.opened()).collect();
+            let descriptors: Vec<BorrowedFd<'_>> = own.chain(held.debug.opened()).chain(held.shared.opened()).collect();
             let find = |wish: &Wish| files::debug_file(pid, path, wish).map_or(Beside::Absent, Beside::There);
-            match keeper.ask(key, &ask, &with, stats)? {
+            match keeper.ask(key, &ask, &descriptors, stats)? {
                 Reply::Names(found) => return Ok(found),
                 Reply::WantsDebug(wish) => held.debug = find(&wish),
                 Reply::WantsShared(wish) => held.shared = find(&wish),

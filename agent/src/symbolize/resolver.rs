@@ -131,7 +131,7 @@ impl Resolver {
         for (pid, addresses) in &mut wanted {
             // First, because another program at the same number has other names.
             if self.spaces.visit(*pid, now) == Now::Another {
-                self.names.forget(*pid);
+                self.names.doubt(*pid);
                 self.jits.remove(pid);
             }
             addresses.retain(|address| !self.names.is_final(Space::User(*pid), *address));
@@ -145,8 +145,11 @@ impl Resolver {
                     && self.places.get(key, *offset) == Known::Not
                 {
                     let question = by_file.entry(*key);
-                    let question =
-                        question.or_insert_with(|| Question { pid: *pid, path: Arc::clone(path), places: BTreeSet::new() });
+                    let question = question.or_insert_with(|| Question {
+                        pid: *pid,
+                        path: Arc::clone(path),
+                        places: BTreeSet::new(),
+                    });
                     question.places.insert(*offset);
                 }
                 placed.push((*pid, *address, place));
@@ -205,6 +208,8 @@ impl Resolver {
                 jit.entry(pid).or_default().insert(address);
                 (format!("jit+{offset:#x}"), Standing::Provisional)
             }
+            // Of a program that ran before in this process, or of a process that has ended: what was known stays.
+            Place::Nowhere(_) if self.names.get(space, address).is_some() => return,
             Place::Nowhere(why) => (format!("{why}+{address:#x}"), Standing::Provisional),
         };
         let chain = self.names.chain([name]);
@@ -256,9 +261,17 @@ struct Question {
 
 /// What lies at an address.
 enum Place {
-    File { key: FileKey, offset: u64, path: Arc<str>, module: Box<str> },
+    File {
+        key: FileKey,
+        offset: u64,
+        path: Arc<str>,
+        module: Box<str>,
+    },
     /// A file that is not read.
-    Unread { offset: u64, module: Box<str> },
+    Unread {
+        offset: u64,
+        module: Box<str>,
+    },
     Jit(u64),
     Nowhere(&'static str),
 }

@@ -117,8 +117,7 @@ impl Spaces {
         let space = self.processes.entry(pid).or_default();
         space.used = now;
         let (Some(process), Some(stat)) = (process, stat) else { return Now::Same };
-        let identity =
-            Identity { start_ticks: stat.starttime, code: stat.startcode, stack: stat.startstack };
+        let identity = Identity { start_ticks: stat.starttime, code: stat.startcode, stack: stat.startstack };
         let another = space.identity.is_some_and(|before| before != identity);
         if another {
             *space = ProcessSpace { used: now, ..ProcessSpace::default() };

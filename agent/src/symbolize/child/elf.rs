@@ -117,7 +117,8 @@ impl Elf {
         }
         let symbols = symbols(&tables);
         for image in &tables {
-            weight += image.sections().filter(|s| is_symbol_section(s.name().unwrap_or(""))).map(|s| s.size()).sum::<u64>();
+            weight +=
+                image.sections().filter(|s| is_symbol_section(s.name().unwrap_or(""))).map(|s| s.size()).sum::<u64>();
         }
         weight += (symbols.capacity() * size_of::<Symbol>()) as u64;
         let segments = tables[0].segments().map(|segment| {

@@ -101,7 +101,9 @@ mod tests {
 
     #[test]
     fn an_address_is_named_after_the_newest_code_at_it() {
-        let mut text = b"7f00 10 LazyCompile:~work /app/a b.js:3\n0x7f20 8 second\n7f00 10 Turbofan:work\nbad\n7f80 zz x\n".to_vec();
+        let mut text =
+            b"7f00 10 LazyCompile:~work /app/a b.js:3\n0x7f20 8 second\n7f00 10 Turbofan:work\nbad\n7f80 zz x\n"
+                .to_vec();
         text.extend_from_slice(b"9000 10 ");
         text.extend_from_slice(&[b'x'; 9000]);
         text.extend_from_slice(b"\n9100 10 after_the_long_line\n");
