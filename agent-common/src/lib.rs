@@ -14,13 +14,14 @@ pub use map::{
     SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
 };
 pub use record::{
-    COMM_BYTES, COMPAT_BIT, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
-    ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow,
-    TaskRow,
+    COMM_BYTES, COMPAT_BIT, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader,
+    RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen,
+    SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use unwind::{
-    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MappingEntry, MappingKey, RBP_UNDEFINED, TableRange, UnwindRow,
+    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, SpaceRange,
+    TableRange, UnwindRow,
 };
 
 /// Types that are sent as their own bytes.
@@ -56,6 +57,7 @@ wire!(
     SyscallRow,
     SocketRow,
     LossRow,
+    LedgerRow,
     TaskRow,
     MappingRow,
     ProcessRow,
@@ -69,7 +71,7 @@ wire!(
     UnwindRow,
     TableRange,
     MappingEntry,
-    MappingKey
+    SpaceRange
 );
 
 const _: () = {
@@ -78,7 +80,8 @@ const _: () = {
     assert!(size_of::<ThreadRow>() == 24 + 4 * 8 + 8 + 3 * 8 + 8 * WAIT_REASONS);
     assert!(size_of::<UnwindRow>() == 8);
     assert!(size_of::<MappingEntry>() == 32);
-    assert!(size_of::<MappingKey>() == 12);
+    assert!(size_of::<SpaceRange>() == 8);
+    assert!(size_of::<LedgerRow>() == 64);
     assert!(size_of::<SyscallRow>() == 8 + 7 * 8 + 8 * SYSCALL_BUCKETS);
     assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_BUCKETS);
     assert!(size_of::<SocketStats>() == 8 + 6 * 8 + 12 * RESIDENCY_BUCKETS);

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
 
+use crate::aggregate::ledger::Ledger;
 use crate::aggregate::lost::Lost;
 use crate::aggregate::profiles::Profiles;
 use crate::aggregate::report::{self, Levels, Report, ReportDelta, ReportFault};
 use crate::aggregate::rows::{SocketRows, SocketTotals, SyscallRows, SyscallTotals, TaskDelta, TaskRows};
+use crate::aggregate::stacks::StackCounts;
 use crate::aggregate::table::Table;
 use crate::event::{Body, Event, Input, Process};
 use crate::units::{Nanos, Pid, PipelineName};
@@ -19,7 +21,7 @@ use crate::units::{Nanos, Pid, PipelineName};
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Closed profile windows of 10 s.
+    /// Closed profile windows of 10 s that wait to be taken.
     pub windows: usize,
     /// System call rows, 1.4 KiB each.
     pub syscalls: usize,
@@ -35,7 +37,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { windows: 31, syscalls: 4_096, sockets: 1_024, processes: 8_192, pipelines: 1_024, names_bytes: 64 << 20 }
+        Self { windows: 3, syscalls: 4_096, sockets: 1_024, processes: 8_192, pipelines: 1_024, names_bytes: 64 << 20 }
     }
 }
 
@@ -76,6 +78,7 @@ pub struct Aggregator {
     last_tick: Nanos,
     lost: Lost,
     lost_at_tick: Lost,
+    ledger: Ledger,
     profiles: Profiles,
     syscalls: SyscallRows,
     sockets: SocketRows,
@@ -102,6 +105,7 @@ impl Aggregator {
             last_tick: start,
             lost: Lost::default(),
             lost_at_tick: Lost::default(),
+            ledger: Ledger::default(),
             profiles: Profiles::new(limits.windows, start),
             syscalls: SyscallRows::with_capacity(limits.syscalls),
             sockets: SocketRows::with_capacity(limits.sockets),
@@ -120,6 +124,7 @@ impl Aggregator {
             Body::Thread(_row) => {}
             // For whoever looks names up; nothing is counted by it.
             Body::Mapping(_where) => {}
+            Body::Ledger(row) => self.ledger = Ledger(row),
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),
             Body::Loss(reason, count) => self.lost.set(reason, count),
@@ -146,9 +151,19 @@ impl Aggregator {
         self.lost
     }
 
+    /// What became of the sampler's firings since the start.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+
     /// The profile windows.
     pub fn profiles(&self) -> &Profiles {
         &self.profiles
+    }
+
+    /// The profile windows that have closed since they were last taken, oldest first.
+    pub fn take_closed(&mut self) -> Vec<Arc<StackCounts>> {
+        self.profiles.take_closed()
     }
 
     /// The newest row of each (process, system call).

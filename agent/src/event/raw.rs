@@ -1,8 +1,8 @@
 //! A batch of wire records, and the encoders that the user-space sources use.
 
 use agent_common::{
-    LossReason, LossRow, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SocketRow,
-    SyscallRow, TaskRow,
+    LedgerRow, LossReason, LossRow, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
+    SocketRow, SyscallRow, TaskRow,
 };
 
 use crate::event::{Input, Mapping, Process};
@@ -71,7 +71,7 @@ impl RawBatch {
 /// Encoders, one a record kind that user space makes.
 pub mod encode {
     use super::{
-        Input, LossReason, LossRow, Mapping, MappingRow, Nanos, PipelineName, Process, ProcessRow, RawBatch,
+        Input, LedgerRow, LossReason, LossRow, Mapping, MappingRow, Nanos, PipelineName, Process, ProcessRow, RawBatch,
         RecordKind, ReportHeader, SocketRow, SyscallRow, TaskRow,
     };
     use agent_common::Wire;
@@ -121,6 +121,11 @@ pub mod encode {
     pub fn loss(batch: &mut RawBatch, time: Nanos, reason: LossReason, count: u64) {
         let row = LossRow { reason: reason as u32, reserved: 0, count };
         batch.push(RecordKind::Loss, time, &[row.as_bytes()]);
+    }
+
+    /// What became of the firings of the sampler's timers.
+    pub fn ledger(batch: &mut RawBatch, time: Nanos, row: &LedgerRow) {
+        batch.push(RecordKind::Ledger, time, &[row.as_bytes()]);
     }
 
     /// Who a process is.

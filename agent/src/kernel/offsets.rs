@@ -17,9 +17,11 @@ const fn field(symbol: &'static str, path: &'static str, needed_by: Option<Famil
 
 const SOCKETS: Option<Family> = Some(Family::Sockets);
 
-const FIELDS: [Field; 32] = [
+const FIELDS: [Field; 34] = [
     field("OFF_TASK_TGID", "task_struct.tgid", SOCKETS),
     field("OFF_TASK_FLAGS", "task_struct.flags", Some(Family::Cpu)),
+    field("OFF_TASK_CRED", "task_struct.cred", None),
+    field("OFF_CRED_EUID", "cred.euid", None),
     field("OFF_TASK_STATUS", "task_struct.thread_info.status", None),
     field("OFF_FILE_INODE", "file.f_inode", SOCKETS),
     field("OFF_INODE_INO", "inode.i_ino", SOCKETS),
