@@ -182,7 +182,9 @@ proptest! {
     ) {
         let merge = |parts: &[&Profile]| {
             let mut builder = Builder::default();
-            parts.iter().for_each(|part| builder.merge(part, |_| true));
+            for part in parts {
+                builder.merge(part, |_| true);
+            }
             builder.finish(ProfileKind::Offcpu, Nanos(0), Nanos(1), Lost::default())
         };
         let [(a, x), (b, y), (c, z)] = &parts[..] else { unreachable!("three were made") };
