@@ -30,7 +30,7 @@ use whom::Whom;
 /// For how long, unless a command or --seconds says otherwise.
 const USUAL: Duration = Duration::from_secs(10);
 /// For how long a command is watched that does not end.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// Record where the time goes, of this host, of processes, or of one command, without a daemon
 #[derive(Clone, Debug, clap::Args)]
