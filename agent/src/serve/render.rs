@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
+use crate::profile::heading;
 use crate::profile::model::Profile;
 use crate::profile::{FlameError, flame_svg, folded_text, name_stacks, plain_owner, profile_json};
 use crate::serve::archive::Archive;
@@ -207,9 +208,9 @@ fn draw_profile(
 ) -> Result<Rendered, RenderError> {
     let (content_type, bytes) = match format {
         ProfileFormat::Svg => {
-            let title = format!("{}, {whose}", profile.kind.title());
-            let (total, seconds, lost) = (profile.total(), covered.as_secs_f64(), profile.lost.samples());
-            let subtitle = format!("{total} {} over {seconds:.0} s, {lost} lost", profile.kind.unit());
+            let title = format!("{}, {whose}", heading::title(profile.kind));
+            let (total, lost) = (heading::amount(profile.kind, profile.total()), heading::losses(profile));
+            let subtitle = format!("{total} over {:.0} s, {lost}", covered.as_secs_f64());
             ("image/svg+xml", flame_svg(profile, &title, &subtitle)?)
         }
         ProfileFormat::Folded => ("text/plain; charset=utf-8", folded_text(profile).into_bytes()),
