@@ -53,20 +53,30 @@ pub enum HistoryError {
 impl HistoryError {
     /// Whether the file is damaged, rather than the disk full or gone.
     pub fn is_damage(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        match self {
-            Self::Database { cause, .. } => match cause {
-                rusqlite::Error::SqliteFailure(error, _) => matches!(error.code, DatabaseCorrupt | NotADatabase),
-                // A table that is not there, a column of another type: it is not the database that was written.
-                rusqlite::Error::InvalidColumnType(..)
-                | rusqlite::Error::SqlInputError { .. }
-                | rusqlite::Error::QueryReturnedNoRows => true,
-                _ => false,
-            },
-            Self::Directory { .. } => false,
+        use rusqlite::ErrorCode as Code;
+        let Self::Database { what, cause, .. } = self else { return false };
+        match cause.sqlite_error_code() {
+            Some(Code::DatabaseCorrupt | Code::NotADatabase) => true,
+            Some(
+                Code::DiskFull
+                | Code::SystemIoFailure
+                | Code::CannotOpen
+                | Code::PermissionDenied
+                | Code::OutOfMemory
+                | Code::DatabaseBusy
+                | Code::DatabaseLocked
+                | Code::FileLockingProtocolFailed,
+            ) => false,
+            // A head that asks for another version of the file format, a table that is not there, a column of another
+            // type: it is not what was written. On a disk that is read-only it cannot be put aside, and stays.
+            Some(Code::ReadOnly | Code::TypeMismatch | Code::Unknown | Code::TooBig) | None => true,
+            Some(_) => *what == OPEN,
         }
     }
 }
+
+/// What was tried when a database was opened.
+const OPEN: &str = "open";
 
 fn remedy(cause: &rusqlite::Error) -> &'static str {
     match cause.sqlite_error_code() {

@@ -44,7 +44,8 @@ pub struct Found {
 }
 
 impl Reader {
-    pub(super) fn new(file: PathBuf, boot: String) -> Self {
+    /// Of a database, in a boot.
+    pub fn new(file: PathBuf, boot: String) -> Self {
         Self { file, boot }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use super::writer::{Note, Record};
-use super::{HistoryError, Keeping};
+use super::{HistoryError, Keeping, OPEN};
 use crate::profile::Packed;
 use crate::units::Nanos;
 
@@ -50,7 +50,7 @@ pub struct When {
 impl Store {
     /// Opens the database at `file`, or makes its tables. One that is damaged or of another version is an error.
     pub fn open(file: &Path, boot: &str, keeping: &Keeping) -> Result<Self, HistoryError> {
-        let failed = |cause| HistoryError::Database { what: "open", file: file.to_owned(), cause };
+        let failed = |cause| HistoryError::Database { what: OPEN, file: file.to_owned(), cause };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
