@@ -56,7 +56,6 @@ impl HistoryError {
         use rusqlite::ErrorCode as Code;
         let Self::Database { what, cause, .. } = self else { return false };
         match cause.sqlite_error_code() {
-            Some(Code::DatabaseCorrupt | Code::NotADatabase) => true,
             Some(
                 Code::DiskFull
                 | Code::SystemIoFailure
@@ -69,7 +68,15 @@ impl HistoryError {
             ) => false,
             // A head that asks for another version of the file format, a table that is not there, a column of another
             // type: it is not what was written. On a disk that is read-only it cannot be put aside, and stays.
-            Some(Code::ReadOnly | Code::TypeMismatch | Code::Unknown | Code::TooBig) | None => true,
+            Some(
+                Code::DatabaseCorrupt
+                | Code::NotADatabase
+                | Code::ReadOnly
+                | Code::TypeMismatch
+                | Code::Unknown
+                | Code::TooBig,
+            )
+            | None => true,
             Some(_) => *what == OPEN,
         }
     }
