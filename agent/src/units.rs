@@ -196,6 +196,18 @@ impl ProfileKind {
         }
     }
 
+    /// What a graph of it is called.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Cpu => "On-CPU time",
+            Self::Offcpu => "Off-CPU time",
+            Self::Runq => "Time waiting for a CPU",
+            Self::Wall => "Wall-clock time",
+            Self::Wakeup => "Wakeups",
+            Self::Sock => "Time of bytes in receive queues",
+        }
+    }
+
     /// What its values count.
     pub fn unit(self) -> &'static str {
         match self {

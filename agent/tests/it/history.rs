@@ -182,7 +182,7 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount(at: PathBuf) -> Option<Self> {
-        std::fs::create_dir(&at).unwrap();
+        std::fs::create_dir(&at).expect("a directory");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&at).status();
         mounted.is_ok_and(|status| status.success()).then_some(Self(at))
     }
