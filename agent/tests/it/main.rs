@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod control;
+mod history;
 mod profile_diff;
 mod profile_kit;
 mod replay;
