@@ -12,13 +12,15 @@ use crate::profile::{Base, diff, diff_svg, diff_text};
 
 /// Compare two profiles: what grew and what shrank, as shares, so that a busier hour is no slower function
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Files are folded lines, the output of `perf script`, or recordings of `tidegate record --format events`.
+#[command(
+    after_help = "Files are folded lines, the output of `perf script`, or recordings of `tidegate record --format events`.
 A change that chance explains is not called growth: standard errors stand beside each figure.
 
 Examples:
   tidegate diff before.folded after.folded
   tidegate diff before.folded after.folded -o diff.svg
-  tidegate diff yesterday.events today.events --text --top 5")]
+  tidegate diff yesterday.events today.events --text --top 5"
+)]
 pub struct DiffArgs {
     /// The profile of before
     #[arg(value_name = "BEFORE")]

@@ -109,7 +109,8 @@ impl RecordFormat {
 pub fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let kind = ProfileKind::from(args.kind);
     let usual = || "profile.events".into();
-    let path = args.output.clone().unwrap_or_else(|| args.format.profile().map_or_else(usual, |f| f.file_of("profile")));
+    let path =
+        args.output.clone().unwrap_or_else(|| args.format.profile().map_or_else(usual, |f| f.file_of("profile")));
     // Before anything is started or attached: what cannot be written needs no recording.
     let recording = if args.format == RecordFormat::Events { Some(recording(&path)?) } else { None };
     let mut whom = Whom::new(&args.whom, &args.command)?;

@@ -42,7 +42,12 @@ impl Whom {
             let command = Launched::stopped(command)?;
             let pids = BTreeSet::from([command.pid()]);
             let text = format!("{} (process {})", command.name(), command.pid());
-            return Ok(Self { scope: Scope::Pids(pids.clone()), charged: Charged::of(&pids), command: Some(command), text });
+            return Ok(Self {
+                scope: Scope::Pids(pids.clone()),
+                charged: Charged::of(&pids),
+                command: Some(command),
+                text,
+            });
         }
         if let Some(path) = &args.cgroup {
             let directory = directory(path)?;

@@ -30,8 +30,7 @@ impl Launched {
     pub fn stopped(command: &[OsString]) -> anyhow::Result<Self> {
         let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let what = || format!("start {name}");
-        let child =
-            Command::new("/proc/self/exe").arg(LAUNCHER).arg("--").args(command).spawn().with_context(what)?;
+        let child = Command::new("/proc/self/exe").arg(LAUNCHER).arg("--").args(command).spawn().with_context(what)?;
         let launched = Self { child, name: name.clone(), status: None };
         let pid = launched.raw_pid().with_context(what)?;
         let found = waitpid(Some(pid), WaitOptions::UNTRACED).with_context(what)?;
