@@ -7,6 +7,7 @@
 mod map;
 mod record;
 mod sample;
+mod sched;
 mod unwind;
 
 pub use map::{
@@ -18,6 +19,7 @@ pub use record::{
     SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
+pub use sched::{CensusRow, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT};
 pub use unwind::{
     CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MappingEntry, MappingKey, RBP_UNDEFINED, TableRange, UnwindRow,
 };
@@ -52,6 +54,9 @@ wire!(
     RecordHeader,
     StackSample,
     ThreadRow,
+    ThreadTimes,
+    SchedControl,
+    CensusRow,
     SyscallRow,
     SocketRow,
     LossRow,
@@ -74,6 +79,9 @@ const _: () = {
     assert!(size_of::<RecordHeader>() == 16);
     assert!(size_of::<StackSample>() == 24 + 2 * 8 + 4 * 2 + 6 * 4 + 3 * 8);
     assert!(size_of::<ThreadRow>() == 24 + 4 * 8 + 8 + 3 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<ThreadTimes>() == 16 + 10 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<SchedControl>() == 24);
+    assert!(size_of::<CensusRow>() == 8 + size_of::<ThreadRow>() + 4 * 8 + 8);
     assert!(size_of::<UnwindRow>() == 8);
     assert!(size_of::<MappingEntry>() == 32);
     assert!(size_of::<MappingKey>() == 12);

@@ -7,6 +7,8 @@ mod cpu;
 #[cfg(feature = "ebpf")]
 mod kit;
 #[cfg(feature = "ebpf")]
+mod sched;
+#[cfg(feature = "ebpf")]
 mod sockets;
 mod subject;
 #[cfg(feature = "ebpf")]
@@ -27,7 +29,7 @@ fn main() {
 
 #[cfg(feature = "ebpf")]
 fn trials() -> Vec<Trial> {
-    let cases = syscalls::CASES.iter().chain(sockets::CASES).chain(cpu::CASES);
+    let cases = syscalls::CASES.iter().chain(sockets::CASES).chain(cpu::CASES).chain(sched::CASES);
     let lacking = lacking();
     if let Some(why) = &lacking {
         say(&format!("kernel tests are skipped: {why}"));

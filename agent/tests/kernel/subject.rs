@@ -29,6 +29,15 @@ pub(crate) fn run(task: &str) {
         ["socket", kind, pattern] => socket(kind, pattern),
         ["spawn", processes] => spawn(number(processes)),
         ["short", connections] => short(number(connections)),
+        ["nap"] => {
+            tell("ready");
+            line();
+            for _ in 0..50 {
+                sleep(Duration::from_millis(20));
+            }
+            tell("done");
+            line();
+        }
         ["wait"] => {
             tell("ready");
             line();
