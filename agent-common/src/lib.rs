@@ -15,13 +15,15 @@ pub use map::{
     SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
 };
 pub use record::{
-    COMM_BYTES, COMPAT_BIT, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
-    SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow, TaskRow,
+    COMM_BYTES, COMPAT_BIT, LedgerRow, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
+    ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow,
+    TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use sched::{CensusRow, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT};
 pub use unwind::{
-    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MappingEntry, MappingKey, RBP_UNDEFINED, TableRange, UnwindRow,
+    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, SpaceRange,
+    TableRange, UnwindRow,
 };
 
 /// Types that are sent as their own bytes.
@@ -60,6 +62,7 @@ wire!(
     SyscallRow,
     SocketRow,
     LossRow,
+    LedgerRow,
     TaskRow,
     ProcessRow,
     ReportHeader,
@@ -72,7 +75,7 @@ wire!(
     UnwindRow,
     TableRange,
     MappingEntry,
-    MappingKey
+    SpaceRange
 );
 
 const _: () = {
@@ -84,7 +87,8 @@ const _: () = {
     assert!(size_of::<CensusRow>() == 8 + size_of::<ThreadRow>() + 4 * 8 + 8);
     assert!(size_of::<UnwindRow>() == 8);
     assert!(size_of::<MappingEntry>() == 32);
-    assert!(size_of::<MappingKey>() == 12);
+    assert!(size_of::<SpaceRange>() == 8);
+    assert!(size_of::<LedgerRow>() == 64);
     assert!(size_of::<SyscallRow>() == 8 + 7 * 8 + 8 * SYSCALL_BUCKETS);
     assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_BUCKETS);
     assert!(size_of::<SocketStats>() == 8 + 6 * 8 + 12 * RESIDENCY_BUCKETS);

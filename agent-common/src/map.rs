@@ -185,7 +185,7 @@ const _: () = assert!(COMM_BYTES == 16);
 mod pod {
     // SAFETY (all): plain integers in `repr(C)`, no padding is read as a value, any bit pattern is valid.
     use super::{MarkRing, SocketStats, SyscallKey, SyscallStats};
-    use crate::{MappingEntry, MappingKey, SchedControl, TableRange, UnwindRow};
+    use crate::{MappingEntry, SchedControl, SpaceRange, TableRange, UnwindRow};
     // SAFETY: see above.
     unsafe impl aya::Pod for SyscallKey {}
     // SAFETY: see above.
@@ -203,5 +203,5 @@ mod pod {
     // SAFETY: see above.
     unsafe impl aya::Pod for MappingEntry {}
     // SAFETY: see above.
-    unsafe impl aya::Pod for MappingKey {}
+    unsafe impl aya::Pod for SpaceRange {}
 }

@@ -56,11 +56,13 @@ pub enum RecordKind {
     Stack = 11,
     /// [`crate::ThreadRow`]: where the time of one thread went.
     Thread = 12,
+    /// [`LedgerRow`]: what became of the firings of the sampler's timers.
+    Ledger = 13,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Syscall,
         Self::Socket,
         Self::Loss,
@@ -72,6 +74,7 @@ impl RecordKind {
         Self::Names,
         Self::Stack,
         Self::Thread,
+        Self::Ledger,
     ];
 }
 
@@ -178,6 +181,29 @@ pub struct LossRow {
     pub reserved: u32,
     /// Times it happened.
     pub count: u64,
+}
+
+/// What became of the firings of the sampler's timers, on all CPUs, cumulative since the probes were loaded. At any
+/// moment `fired` = `idle` + `unwatched` + `delivered` + `refused`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Nanoseconds between two firings on a CPU.
+    pub period_ns: u64,
+    /// Times a timer fired.
+    pub fired: u64,
+    /// Firings while the CPU had nothing to run.
+    pub idle: u64,
+    /// Firings while a process ran that nobody watches.
+    pub unwatched: u64,
+    /// Samples that went into the ring buffer.
+    pub delivered: u64,
+    /// Samples that did not: no room in the ring buffer, or no scratch record.
+    pub refused: u64,
+    /// Periods that passed without a firing before one that found a watched process: samples that were never taken.
+    pub late: u64,
+    /// Periods that passed without a firing before one that found nothing to sample.
+    pub late_elsewhere: u64,
 }
 
 /// Cost of one process, cumulative since it was first watched. `u64::MAX` stands for "not to be had here".

@@ -150,8 +150,9 @@ pub struct StackSample {
     pub user_len: u32,
     /// Bytes of user stack that follow the frames.
     pub copied_len: u32,
-    /// Zero.
-    pub reserved2: u32,
+    /// User whose process it is; 0 also where that is not known or where its real and its effective user differ, so
+    /// that no ordinary user is taken for its owner.
+    pub uid: u32,
     /// Instruction pointer where the unwinder stopped.
     pub resume_ip: u64,
     /// Stack pointer there.
@@ -177,7 +178,7 @@ impl StackSample {
         kernel_len: 0,
         user_len: 0,
         copied_len: 0,
-        reserved2: 0,
+        uid: 0,
         resume_ip: 0,
         resume_sp: 0,
         resume_bp: 0,

@@ -1,10 +1,12 @@
 //! Unwind tables: how the user space of the agent tells the unwinder where a frame's caller is.
 //!
 //! A table is the rows of one file, sorted by `pc`; a row holds from its `pc` to that of the next. All tables lie in one
-//! array; a [`TableRange`] says where. A process has an address space id, and a trie keyed by (space, address) leads from
-//! an address to a [`MappingEntry`]: which table, and what to take off the address.
+//! array; a [`TableRange`] says where. All mappings of executable code lie in another array, those of one address space
+//! side by side and sorted; a [`SpaceRange`] says where those of a process are. A [`MappingEntry`] leads from an address
+//! to a table, and says what to take off the address.
 
-/// One row. The return address lies at CFA − 8 on `x86_64`, always; the caller's stack pointer is the CFA.
+/// One row. Looked up by the address of the instruction that made the call: for every frame but the innermost, and that
+/// which a signal interrupted, by the return address − 1. The return address lies at CFA − 8 on `x86_64`, always; the caller's stack pointer is the CFA.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnwindRow {
@@ -14,12 +16,15 @@ pub struct UnwindRow {
     pub cfa: i16,
     /// A [`CfaRule`] as a number.
     pub rule: u8,
-    /// Where the caller's frame pointer is: 0 unchanged, [`RBP_UNDEFINED`], else saved at CFA + 8 × this.
+    /// Where the caller's frame pointer is: 0 unchanged, [`RBP_UNDEFINED`], [`RBP_AT_RBP`], else saved at CFA + 8 × this.
     pub rbp: i8,
 }
 
 /// [`UnwindRow::rbp`] of a frame pointer that cannot be known.
 pub const RBP_UNDEFINED: i8 = i8::MIN;
+
+/// [`UnwindRow::rbp`] of a frame pointer that is the word at the frame pointer: functions that align their stack.
+pub const RBP_AT_RBP: i8 = i8::MIN + 1;
 
 /// How the canonical frame address is found.
 #[repr(u8)]
@@ -31,18 +36,35 @@ pub enum CfaRule {
     Rsp = 1,
     /// Frame pointer + 8 × `cfa`.
     Rbp = 2,
-    /// A PLT entry: stack pointer + 8, and 8 more from byte `cfa` of the 16-byte entry on.
+    /// A PLT entry: stack pointer + 8, and 8 more from byte `cfa` of the 16-byte entry on. The table's base is a multiple
+    /// of 16, so `pc & 15` says which byte.
     Plt = 3,
     /// The word at frame pointer + 8 × `cfa`: functions that align their stack.
     RbpDeref = 4,
     /// The word at stack pointer + 8 × `cfa`, + 8.
     RspDeref = 5,
-    /// The return from a signal handler: all registers are in the signal frame, which begins at stack pointer + 8 × `cfa`.
+    /// The return from a signal handler: all registers are in the `ucontext` of the signal frame, which begins at stack
+    /// pointer + 8 × `cfa`: rbp at 120, rsp at 160, rip at 168. The address is one that was interrupted, not one after a call.
     Signal = 6,
     /// The entry of a thread: nobody called it.
     Entry = 7,
     /// Something the unwinder cannot do.
     Unsupported = 8,
+}
+
+impl CfaRule {
+    /// Every rule, by its number.
+    pub const ALL: [Self; 9] = [
+        Self::Gap,
+        Self::Rsp,
+        Self::Rbp,
+        Self::Plt,
+        Self::RbpDeref,
+        Self::RspDeref,
+        Self::Signal,
+        Self::Entry,
+        Self::Unsupported,
+    ];
 }
 
 /// Where the rows of a table lie in the array of all rows. `len` 0: not loaded.
@@ -75,13 +97,16 @@ pub struct MappingEntry {
 pub const MAPPING_JIT: u32 = u32::MAX;
 /// [`MappingEntry::table`] of a file whose table could not be made or found no room.
 pub const MAPPING_NO_TABLE: u32 = u32::MAX - 1;
+/// [`MappingEntry::table`] of a file whose table is being made.
+pub const MAPPING_PENDING: u32 = u32::MAX - 2;
 
-/// Key of the trie of mappings, without the length of its prefix. Both in network byte order: a trie compares bytes.
+/// Where the mappings of a process lie in the array of all mappings, sorted by their begin. Processes that were forked
+/// and have mapped nothing of their own share those of their parent.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MappingKey {
-    /// Address space id, big-endian.
-    pub space_be: [u8; 4],
-    /// Address, big-endian.
-    pub address_be: [u8; 8],
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceRange {
+    /// Index of its first mapping.
+    pub start: u32,
+    /// Number of mappings.
+    pub len: u32,
 }

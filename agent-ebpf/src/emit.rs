@@ -89,6 +89,7 @@ pub fn stack(ctx: *mut c_void, from: From, what: &What) {
     scratch.sample.reason = what.reason as u16;
     scratch.sample.other_tid = what.other_tid;
     scratch.sample.pair = what.pair;
+    scratch.sample.uid = task::uid();
     // SAFETY: takes no pointer.
     scratch.sample.cgroup = unsafe { bpf_get_current_cgroup_id() };
     scratch.sample.user_end = if user == 0 { UnwindEnd::NoUser as u16 } else { UnwindEnd::Entry as u16 };

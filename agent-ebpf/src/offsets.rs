@@ -16,6 +16,10 @@ offsets! {
     OFF_TASK_TGID
     /// `task_struct.flags`
     OFF_TASK_FLAGS
+    /// `task_struct.cred`
+    OFF_TASK_CRED
+    /// `cred.euid`
+    OFF_CRED_EUID
     /// `task_struct.thread_info.status`: tells 32-bit calls on `x86_64`
     OFF_TASK_STATUS
     /// `task_struct.pid`

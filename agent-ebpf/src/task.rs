@@ -4,6 +4,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated as helper;
 
+use crate::kernel_read;
+use crate::offsets::{OFF_CRED_EUID, OFF_TASK_CRED, present};
+
 /// The current thread: process id in the upper half, thread id in the lower.
 #[inline(always)]
 pub fn pid_tgid() -> u64 {
@@ -15,6 +18,24 @@ pub fn pid_tgid() -> u64 {
 #[inline(always)]
 pub fn tgid() -> u32 {
     (pid_tgid() >> 32) as u32
+}
+
+/// The user whose process this is; 0 where its real and its effective user differ, or the latter is not known.
+#[inline(always)]
+pub fn uid() -> u32 {
+    // SAFETY: takes no pointer.
+    let real = unsafe { helper::bpf_get_current_uid_gid() as u32 };
+    if !present(&OFF_TASK_CRED) || !present(&OFF_CRED_EUID) {
+        return 0;
+    }
+    // SAFETY: takes no pointer.
+    let task = unsafe { helper::bpf_get_current_task_btf() }.cast::<c_void>().cast_const();
+    let effective = kernel_read::field::<*const c_void>(task, &OFF_TASK_CRED)
+        .and_then(|cred| kernel_read::field::<u32>(cred, &OFF_CRED_EUID));
+    match effective {
+        Some(effective) if effective == real => real,
+        _ => 0,
+    }
 }
 
 /// `CLOCK_MONOTONIC`, ns.

@@ -12,10 +12,10 @@ pub use input::{Input, Watch, WatchKind};
 pub use raw::{RawBatch, encode};
 
 use agent_common::{
-    COMM_BYTES, LossReason, SampleKind, SocketRow, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason,
+    COMM_BYTES, LedgerRow, LossReason, SampleKind, SocketRow, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason,
 };
 
-use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid};
+use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid, Uid};
 
 /// One fact, with its time.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub enum Body<'a> {
     Socket(Box<SocketRow>),
     /// Cumulative counter of a loss.
     Loss(LossReason, u64),
+    /// What became of the firings of the sampler's timers, cumulative.
+    Ledger(LedgerRow),
     /// A tick ends here.
     Tick,
     /// Cumulative cost of one process.
@@ -70,6 +72,8 @@ pub struct Sample {
     pub cgroup: CgroupId,
     /// What it stands for, in the unit of its kind.
     pub weight: u64,
+    /// User who owned the process just then; 0 where that is not certain.
+    pub uid: Uid,
     /// Why the thread was blocked, of `OffCpu` samples.
     pub reason: WaitReason,
     /// How the user stack ended.

@@ -2,6 +2,7 @@
 
 pub mod byte_counts;
 pub mod histogram;
+pub mod ledger;
 pub mod lost;
 pub mod profiles;
 pub mod report;

@@ -81,7 +81,7 @@ impl Profiles {
 mod tests {
     use super::*;
     use crate::event::Comm;
-    use crate::units::{CgroupId, Pid, Tid};
+    use crate::units::{CgroupId, Pid, Tid, Uid};
     use agent_common::{SampleKind, UnwindEnd, WaitReason};
 
     #[test]
@@ -97,6 +97,7 @@ mod tests {
                     tid: Tid(1),
                     comm: Comm([0; 16]),
                     cgroup: CgroupId(0),
+                    uid: Uid(0),
                     weight: 1,
                     reason: WaitReason::Other,
                     user_end: UnwindEnd::Entry,

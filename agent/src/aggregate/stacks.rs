@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use agent_common::{SampleKind, UnwindEnd, WaitReason};
 
 use crate::event::{Comm, Sample};
-use crate::units::{CgroupId, Nanos, Pid};
+use crate::units::{CgroupId, Nanos, Pid, Uid};
 
 /// A stack with its owner. Frames are innermost first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +20,8 @@ pub struct StackKey {
     pub comm: Comm,
     /// Its cgroup.
     pub cgroup: CgroupId,
+    /// User who owned the process; 0 where that is not certain.
+    pub uid: Uid,
     /// Why the thread was blocked, of `OffCpu` samples.
     pub reason: WaitReason,
     /// How the user stack ended.
@@ -63,11 +65,11 @@ impl StackCounts {
 
     /// Counts a sample.
     pub fn observe(&mut self, time: Nanos, sample: Sample) {
-        let Sample { kind, pid, tid: _, comm, cgroup, weight, reason, user_end, other: _, pair: _, kernel, user } =
+        let Sample { kind, pid, tid: _, comm, cgroup, weight, uid, reason, user_end, other: _, pair: _, kernel, user } =
             sample;
         self.end = self.end.max(time);
         let (kernel, user) = (kernel.into_boxed_slice(), user.into_boxed_slice());
-        let key = StackKey { kind, pid, comm, cgroup, reason, user_end, kernel, user };
+        let key = StackKey { kind, pid, comm, cgroup, uid, reason, user_end, kernel, user };
         self.add(key, Tally { samples: 1, weight });
     }
 

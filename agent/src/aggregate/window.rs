@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
 
+use crate::aggregate::ledger::Ledger;
 use crate::aggregate::lost::Lost;
 use crate::aggregate::profiles::Profiles;
 use crate::aggregate::report::{self, Levels, Report, ReportDelta, ReportFault};
@@ -76,6 +77,7 @@ pub struct Aggregator {
     last_tick: Nanos,
     lost: Lost,
     lost_at_tick: Lost,
+    ledger: Ledger,
     profiles: Profiles,
     syscalls: SyscallRows,
     sockets: SocketRows,
@@ -102,6 +104,7 @@ impl Aggregator {
             last_tick: start,
             lost: Lost::default(),
             lost_at_tick: Lost::default(),
+            ledger: Ledger::default(),
             profiles: Profiles::new(limits.windows, start),
             syscalls: SyscallRows::with_capacity(limits.syscalls),
             sockets: SocketRows::with_capacity(limits.sockets),
@@ -118,6 +121,7 @@ impl Aggregator {
         match body {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
             Body::Thread(_row) => {}
+            Body::Ledger(row) => self.ledger = Ledger(row),
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),
             Body::Loss(reason, count) => self.lost.set(reason, count),
@@ -142,6 +146,11 @@ impl Aggregator {
     /// Losses since the start.
     pub fn lost(&self) -> Lost {
         self.lost
+    }
+
+    /// What became of the sampler's firings since the start.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger
     }
 
     /// The profile windows.

@@ -1,12 +1,12 @@
 //! The decoder: walks a batch and yields events; what it cannot read it skips and counts.
 
 use agent_common::{
-    LossReason, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SampleKind,
-    SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
+    LedgerRow, LossReason, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
+    SampleKind, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
 };
 
 use crate::event::{Body, Comm, Event, Process, Sample};
-use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid};
+use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid, Uid};
 
 /// Why a record could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +98,7 @@ fn decode_body(kind: RecordKind, body: &[u8]) -> Result<Body<'_>, &'static str> 
             let row = exact::<LossRow>(body, "loss row")?;
             Body::Loss(loss_reason(row.reason).ok_or("loss reason")?, row.count)
         }
+        RecordKind::Ledger => Body::Ledger(exact::<LedgerRow>(body, "ledger")?),
         RecordKind::Tick => Body::Tick,
         RecordKind::Task => Body::Task(exact::<TaskRow>(body, "task row")?),
         RecordKind::Input => Body::Input(serde_json::from_slice(body).map_err(|_not_ours| "input")?),
@@ -131,6 +132,7 @@ fn sample(body: &[u8]) -> Result<Sample, &'static str> {
         comm: Comm(head.comm),
         cgroup: CgroupId(head.cgroup),
         weight: head.weight,
+        uid: Uid(head.uid),
         reason: WaitReason::ALL.into_iter().find(|r| *r as u16 == head.reason).ok_or("wait reason")?,
         user_end: UnwindEnd::ALL.into_iter().find(|e| *e as u16 == head.user_end).ok_or("end of the user stack")?,
         other: (head.other_tid != 0).then_some(Tid(head.other_tid)),

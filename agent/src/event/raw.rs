@@ -1,8 +1,8 @@
 //! A batch of wire records, and the encoders that the user-space sources use.
 
 use agent_common::{
-    LossReason, LossRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SocketRow, StackSample,
-    SyscallRow, TaskRow, ThreadRow,
+    LedgerRow, LossReason, LossRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SocketRow,
+    StackSample, SyscallRow, TaskRow, ThreadRow,
 };
 
 use crate::event::{Input, Process};
@@ -76,8 +76,8 @@ impl RawBatch {
 /// Encoders, one a record kind that user space makes.
 pub mod encode {
     use super::{
-        Input, LossReason, LossRow, Nanos, PipelineName, Process, ProcessRow, RawBatch, RecordKind, ReportHeader,
-        SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
+        Input, LedgerRow, LossReason, LossRow, Nanos, PipelineName, Process, ProcessRow, RawBatch, RecordKind,
+        ReportHeader, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
     };
     use agent_common::Wire;
 
@@ -140,6 +140,11 @@ pub mod encode {
     pub fn loss(batch: &mut RawBatch, time: Nanos, reason: LossReason, count: u64) {
         let row = LossRow { reason: reason as u32, reserved: 0, count };
         batch.push(RecordKind::Loss, time, &[row.as_bytes()]);
+    }
+
+    /// What became of the firings of the sampler's timers.
+    pub fn ledger(batch: &mut RawBatch, time: Nanos, row: &LedgerRow) {
+        batch.push(RecordKind::Ledger, time, &[row.as_bytes()]);
     }
 
     /// Who a process is.

@@ -47,7 +47,7 @@ mod tests {
     use crate::event::Comm;
     use crate::profile::naming::{name_stacks, plain_owner};
     use crate::symbolize::{Names, Space};
-    use crate::units::{CgroupId, Nanos, Pid, ProfileKind};
+    use crate::units::{CgroupId, Nanos, Pid, ProfileKind, Uid};
     use agent_common::{SampleKind, UnwindEnd, WaitReason};
     use quick_xml::events::Event;
 
@@ -65,6 +65,7 @@ mod tests {
                 pid: Pid(pid),
                 comm: Comm(comm),
                 cgroup: CgroupId(0),
+                uid: Uid(0),
                 reason: WaitReason::Other,
                 user_end: UnwindEnd::Entry,
                 kernel: Box::new([]),

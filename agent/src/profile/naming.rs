@@ -50,7 +50,7 @@ pub fn name_stacks(
 /// An owner that is known by what the sample says alone.
 pub fn plain_owner(key: &StackKey) -> Owner {
     let comm = Arc::from(clean(&key.comm.to_text()));
-    Owner { pid: Some(key.pid), uid: None, comm, cgroup: None, container: None }
+    Owner { pid: Some(key.pid), uid: Some(key.uid.0), comm, cgroup: None, container: None }
 }
 
 fn path(builder: &mut Builder, key: &StackKey, names: &Names) -> Box<[u32]> {
@@ -90,7 +90,7 @@ mod tests {
     use crate::aggregate::stacks::Tally;
     use crate::event::Comm;
     use crate::profile::folded_text;
-    use crate::units::{CgroupId, Nanos, Pid};
+    use crate::units::{CgroupId, Nanos, Pid, Uid};
     use agent_common::{UnwindEnd, WaitReason};
 
     #[test]
@@ -100,6 +100,7 @@ mod tests {
             pid: Pid(1),
             comm: Comm(*b"app\0\0\0\0\0\0\0\0\0\0\0\0\0"),
             cgroup: CgroupId(0),
+            uid: Uid(0),
             reason: WaitReason::Other,
             user_end: UnwindEnd::Entry,
             kernel: Box::new([0xf001, 0xf003]),

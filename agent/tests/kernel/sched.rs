@@ -9,9 +9,8 @@ use tidegate::units::{Nanos, Pid};
 
 use crate::kit::{Probes, Subject, close};
 
-pub(crate) const CASES: &[(&str, fn())] = &[
-    ("planted_sleeps_are_charged_to_sleeping", || planted("nap", WaitReason::Sleep)),
-];
+pub(crate) const CASES: &[(&str, fn())] =
+    &[("planted_sleeps_are_charged_to_sleeping", || planted("nap", WaitReason::Sleep))];
 
 fn planted(task: &str, reason: WaitReason) {
     let subject = Subject::start(task);
@@ -20,8 +19,12 @@ fn planted(task: &str, reason: WaitReason) {
     probes.watch(&Wanted { sched: Some(Scope::Pids([pid].into())), ..Wanted::default() });
     let (_subject, said) = probes.while_acting(subject);
     println!("{said} {reason:?}");
-    for row in &probes.seen().threads { println!("{row:?}"); }
+    for row in &probes.seen().threads {
+        println!("{row:?}");
+    }
     println!("{:?}", probes.seen().rows.lost);
-    for s in &probes.seen().samples { println!("{:?} {} {:?} {} {:x?} {:x?}", s.kind, s.weight, s.reason, s.tid.0, s.kernel, s.user); }
+    for s in &probes.seen().samples {
+        println!("{:?} {} {:?} {} {:x?} {:x?}", s.kind, s.weight, s.reason, s.tid.0, s.kernel, s.user);
+    }
     panic!("look");
 }
