@@ -39,12 +39,10 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let Some(control) = control() else { return 0 };
     let prev = Task(ctx.arg(1));
     let next = Task(ctx.arg(2));
-    let (out, into) = (prev.times(control.epoch), next.times(control.epoch));
-    if out.is_none() && into.is_none() {
-        return 0;
-    }
-    let now = task::now();
-    if let Some(times) = out {
+    // The clock is dear: it is read once, and only when one of the two is followed.
+    let mut now = 0;
+    if let Some(times) = prev.times(control.epoch) {
+        now = task::now();
         times.seq += 1;
         write_fence();
         settle(times, prev);
@@ -68,7 +66,10 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         write_fence();
         times.seq += 1;
     }
-    if let Some(times) = into {
+    if let Some(times) = next.times(control.epoch) {
+        if now == 0 {
+            now = task::now();
+        }
         times.seq += 1;
         write_fence();
         times.off_ns += now.saturating_sub(times.since_ns);

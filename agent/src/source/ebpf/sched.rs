@@ -30,6 +30,8 @@ const SLOWEST: u64 = 100;
 /// What the source keeps of it.
 pub(super) struct Sched {
     control: Array<MapData, SchedControl>,
+    /// Filled once; kept, because programs are loaded when they are first attached and need the map then.
+    _reasons: Array<MapData, u32>,
     orders: SchedControl,
     waits: Pace,
     wakeups: Pace,
@@ -60,6 +62,7 @@ impl Sched {
         }
         Ok(Self {
             control: probes.map("SCHED")?,
+            _reasons: reasons,
             orders: SchedControl::default(),
             waits: Pace::new(options.period()),
             wakeups: Pace::new(1),
