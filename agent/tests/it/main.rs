@@ -3,6 +3,8 @@
 mod cli;
 mod config;
 mod control;
+mod profile_diff;
+mod profile_kit;
 mod replay;
 mod serve_agent;
 mod serve_kit;
