@@ -120,7 +120,7 @@ impl Aggregator {
         let Event { time, cpu: _, body } = event;
         match body {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
-            Body::Thread(_row) => {}
+            Body::Thread(row) => self.profiles.observe_thread(time, &row),
             Body::Ledger(row) => self.ledger = Ledger(row),
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),

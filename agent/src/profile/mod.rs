@@ -11,7 +11,9 @@ pub mod model;
 pub mod naming;
 pub mod noise;
 mod palette;
+mod path;
 pub mod shares;
+pub mod times;
 pub mod tree;
 
 pub use diff::{Base, Diff, diff, diff_svg, diff_text};
@@ -19,4 +21,5 @@ pub use flame::{FlameError, flame_svg};
 pub use folded::folded_text;
 pub use json::profile_json;
 pub use model::Profile;
-pub use naming::{name_stacks, plain_owner};
+pub use naming::{name_stacks, name_stacks_and, plain_owner};
+pub use times::Idle;

@@ -62,7 +62,11 @@ impl Resolver {
         let mut wanted: BTreeMap<Space, BTreeSet<u64>> = BTreeMap::new();
         for key in counts.counts.keys() {
             let user = Space::User(key.pid);
-            for (space, address) in frames(&key.kernel, Space::Kernel).chain(frames(&key.user, user)) {
+            let waker = key.waker.iter().flat_map(|waker| {
+                frames(&waker.kernel, Space::Kernel).chain(frames(&waker.user, Space::User(waker.pid)))
+            });
+            let own = frames(&key.kernel, Space::Kernel).chain(frames(&key.user, user));
+            for (space, address) in own.chain(waker) {
                 if self.names.get(space, address).is_none() {
                     wanted.entry(space).or_default().insert(address);
                 }

@@ -13,6 +13,7 @@ mod sockets;
 mod subject;
 #[cfg(feature = "ebpf")]
 mod syscalls;
+mod waits;
 
 use libtest_mimic::{Arguments, Trial};
 
