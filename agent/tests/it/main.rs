@@ -10,6 +10,7 @@ mod serve_agent;
 mod serve_kit;
 mod serve_limits;
 mod serve_listener;
+mod serve_profiles;
 mod serve_roles;
 mod serve_routes;
 mod serve_watch;

@@ -5,7 +5,6 @@ use tidegate::aggregate::intake::Intake;
 use tidegate::aggregate::lost::Lost;
 use tidegate::aggregate::stacks::StackCounts;
 use tidegate::profile::{Idle, folded_text, name_stacks_and, plain_owner};
-use tidegate::source::clock::monotonic;
 use tidegate::source::ebpf::LoadOptions;
 use tidegate::source::{Scope, Wanted};
 use tidegate::symbolize::Resolver;
@@ -46,12 +45,22 @@ fn look(task: &str, wanted: impl FnOnce(Scope) -> Wanted) -> (Probes, Subject, P
     (probes, subject, pid, said)
 }
 
+/// What the hypervisor has taken from this host's CPUs, ns.
+fn steal() -> u64 {
+    let text = std::fs::read_to_string("/proc/stat").expect("the kernel keeps it");
+    let ticks = text.split_ascii_whitespace().nth(8).expect("cpu, and eight columns").parse::<u64>().expect("a number");
+    ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second()
+}
+
 fn sched(scope: Scope) -> Wanted {
     Wanted { sched: Some(scope), ..Wanted::default() }
 }
 
 fn planted(kind: &str, reason: WaitReason) {
+    let stolen = steal();
     let (probes, _subject, _, said) = look(&format!("waits {kind}"), sched);
+    // What the hypervisor takes passes as running or as waiting, as it falls; the kernel's account leaves it out.
+    let stolen = steal() - stolen;
     let told: Told = serde_json::from_str(&said).expect("the subject tells what it knows");
     let seen = probes.seen();
     let rows = seen.threads.iter().filter(|(_, row)| row.tid == told.tid);
@@ -63,15 +72,18 @@ fn planted(kind: &str, reason: WaitReason) {
     }
     // By its own account it began a little later and ended a little earlier.
     close("wall time", time.0 - row.first_ns, told.lived_ns, 1, 500_000);
-    close("running", row.run_ns, told.run_ns, 2, STAMP * row.switches + 200_000);
-    close("run queue", row.runq_ns, told.run_delay_ns, 2, STAMP * row.switches);
-    close("planted wait", blocked(row, reason), told.waited_ns, 1, STAMP * row.switches);
+    close("run queue", row.runq_ns, told.run_delay_ns, 2, STAMP * row.switches + stolen);
+    close("planted wait", blocked(row, reason), told.waited_ns, 1, STAMP * row.switches + stolen);
+    // The kernel charges a thread with the way out of idleness, and not with what the hypervisor took from it.
+    close("running", row.run_ns, told.run_ns, 5, 4 * STAMP * row.switches + stolen);
 
     // What was sampled stands for what was waited.
     let sampled = seen.samples.iter().filter(|s| s.tid == Tid(told.tid) && s.kind == SampleKind::OffCpu);
     let sampled: u64 = sampled.filter(|s| s.reason == reason).map(|s| s.weight).sum();
-    let percent = if row.blocked_ns[reason as usize] / row.switches > 10_000_000 { 5 } else { 50 };
-    close("sampled", sampled, blocked(row, reason), percent, 0);
+    // A wait as long as the period is always sampled; of a short one there is a share, and of the waits for a CPU that
+    // follow some are told with it.
+    let percent = if blocked(row, reason) / row.switches > LoadOptions::default().period() { 5 } else { 50 };
+    close("sampled", sampled, blocked(row, reason), percent, row.runq_ns);
 }
 
 #[expect(clippy::print_stderr, reason = "the figures are what the test is for")]
@@ -84,9 +96,7 @@ fn report(kind: &str, row: &ThreadRow, told: &Told) {
 }
 
 fn silent() {
-    let before = monotonic();
     let (probes, _subject, _, said) = look("silent 2300", sched);
-    let after = monotonic();
     let [spinning, parked]: [u32; 2] = serde_json::from_str(&said).expect("two threads");
     let seen = probes.seen();
     let last = |tid| {
@@ -99,7 +109,6 @@ fn silent() {
     let (time, waiter) = last(parked);
     assert_eq!((waiter.switches, waiter.run_ns, waiter.runq_ns), (0, 0, 0), "it was never switched");
     assert_eq!(blocked(&waiter, WaitReason::Lock), time.0 - waiter.first_ns);
-    close("the whole look", time.0 - waiter.first_ns, after.since(before).0, 25, 0);
     assert!(time.0 - waiter.first_ns > 2_300_000_000, "from before it acted to after");
 
     let stacks: Vec<_> = seen.samples.iter().filter(|s| s.tid == Tid(parked)).collect();

@@ -44,7 +44,8 @@ fn worker(act: impl FnOnce() -> u64 + Send + 'static) {
     let thread = std::thread::spawn(move || {
         let born = now();
         let waited_ns = act();
-        let [run_ns, run_delay_ns, slices] = schedstat();
+        let [_, run_delay_ns, slices] = schedstat();
+        let run_ns = cpu();
         let lived_ns = nanos(born.elapsed());
         Told { tid: own_tid(), waited_ns, lived_ns, run_ns, run_delay_ns, slices }
     });
@@ -70,14 +71,19 @@ fn schedstat() -> [u64; 3] {
     [words[0], words[1], words[2]]
 }
 
+/// What this thread has run, brought up to this instant.
+fn cpu() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).expect("it rises from zero")
+}
+
 /// How long `act` was neither running nor waiting for a CPU.
 fn timed(act: impl FnOnce()) -> u64 {
-    let before = schedstat();
-    let begin = now();
+    let delayed = schedstat()[1];
+    let (ran, begin) = (cpu(), now());
     act();
     let passed = nanos(begin.elapsed());
-    let after = schedstat();
-    passed.saturating_sub(after[0] - before[0]).saturating_sub(after[1] - before[1])
+    passed.saturating_sub(cpu() - ran).saturating_sub(schedstat()[1] - delayed)
 }
 
 fn wait(kind: &str) -> u64 {
@@ -101,8 +107,8 @@ fn wait(kind: &str) -> u64 {
         "io" => {
             let path = std::env::temp_dir().join(format!("tidegate-test-{}", std::process::id()));
             let mut file = std::fs::File::create(&path).expect("a file in the directory for such files");
-            let waited = (0..200).map(|_| {
-                file.write_all(&[7; 4096]).expect("there is room");
+            let waited = (0..60).map(|_| {
+                file.write_all(&[7; 1 << 20]).expect("there is room");
                 timed(|| file.sync_data().expect("a disk"))
             });
             let waited = waited.sum();
@@ -110,13 +116,13 @@ fn wait(kind: &str) -> u64 {
             waited
         }
         // On another CPU after every wait.
-        "migrate" => (0..500)
+        "migrate" => (0..150)
             .map(|round| {
                 let mut cpus = rustix::thread::CpuSet::new();
                 cpus.set(round % 2);
                 rustix::thread::sched_setaffinity(None, &cpus).expect("two CPUs");
                 std::hint::black_box(spin_in_the_inner_function(20_000));
-                timed(|| sleep(Duration::from_millis(1)))
+                timed(|| sleep(Duration::from_millis(10)))
             })
             .sum(),
         other => panic!("unknown wait {other:?}"),
