@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::subject::{line, now, number, sleep, spin_in_the_inner_function, tell};
@@ -90,7 +90,7 @@ fn wait(kind: &str) -> u64 {
     match kind {
         "sleep" => (0..ROUNDS).map(|_| timed(|| sleep(WAIT))).sum(),
         "lock" => {
-            let (sender, receiver) = channel();
+            let (sender, receiver) = sync_channel(1);
             others(move || sender.send(()).is_ok());
             (0..ROUNDS).map(|_| timed(|| receiver.recv().expect("it sends"))).sum()
         }
@@ -107,8 +107,9 @@ fn wait(kind: &str) -> u64 {
         "io" => {
             let path = std::env::temp_dir().join(format!("tidegate-test-{}", std::process::id()));
             let mut file = std::fs::File::create(&path).expect("a file in the directory for such files");
+            let page = vec![7; 1 << 20];
             let waited = (0..60).map(|_| {
-                file.write_all(&[7; 1 << 20]).expect("there is room");
+                file.write_all(&page).expect("there is room");
                 timed(|| file.sync_data().expect("a disk"))
             });
             let waited = waited.sum();
@@ -143,7 +144,7 @@ fn others(mut act: impl FnMut() -> bool + Send + 'static) {
 
 /// Two threads that are never switched of their own will: one spins, one waits, both from before the look to after it.
 fn silent(length: Duration) {
-    let (tids, heard) = channel();
+    let (tids, heard) = sync_channel(1);
     let spinner = tids.clone();
     std::thread::spawn(move || {
         spinner.send(own_tid()).expect("it listens");
