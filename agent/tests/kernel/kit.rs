@@ -136,6 +136,12 @@ impl Probes {
         self.seen.take(&batch);
     }
 
+    /// The newest totals of a thread, and of when they are.
+    pub(crate) fn last_of(&self, tid: u32) -> Option<(Nanos, agent_common::ThreadRow)> {
+        let rows = self.seen.threads.iter().filter(|(_, row)| row.tid == tid);
+        rows.max_by_key(|(time, _)| *time).copied()
+    }
+
     pub(crate) fn seen(&self) -> &Seen {
         &self.seen
     }

@@ -58,32 +58,32 @@ fn sched(scope: Scope) -> Wanted {
 
 fn planted(kind: &str, reason: WaitReason) {
     let stolen = steal();
-    let (probes, _subject, _, said) = look(&format!("waits {kind}"), sched);
+    let (mut probes, mut subject, _, said) = look(&format!("waits {kind}"), sched);
     // What the hypervisor takes passes as running or as waiting, as it falls; the kernel's account leaves it out.
     let stolen = steal() - stolen;
     let told: Told = serde_json::from_str(&said).expect("the subject tells what it knows");
-    let seen = probes.seen();
-    let rows = seen.threads.iter().filter(|(_, row)| row.tid == told.tid);
-    let (time, row) = rows.clone().next_back().expect("its last totals were sent when it ended");
-    report(kind, row, &told);
-    assert_eq!(row.state, ThreadState::Ended as u16);
-    for (time, row) in rows {
-        assert_eq!(wall_of(row), time.0 - row.first_ns, "running + runnable + blocked is the wall time, always");
-    }
-    // By its own account it began a little later and ended a little earlier.
-    close("wall time", time.0 - row.first_ns, told.lived_ns, 1, 500_000);
+    let (time, row) = probes.last_of(told.tid).expect("the census saw it");
+    report(kind, &row, &told);
+    assert_eq!(wall_of(&row), time.0 - row.first_ns, "running + runnable + blocked is the wall time, always");
     close("run queue", row.runq_ns, told.run_delay_ns, 2, STAMP * row.switches + stolen);
-    close("planted wait", blocked(row, reason), told.waited_ns, 1, STAMP * row.switches + stolen);
+    close("planted wait", blocked(&row, reason), told.waited_ns, 1, STAMP * row.switches + stolen);
     // The kernel charges a thread with the way out of idleness, and not with what the hypervisor took from it.
     close("running", row.run_ns, told.run_ns, 5, 4 * STAMP * row.switches + stolen);
+
+    assert_eq!(subject.act(), "ended");
+    probes.flush();
+    let (time, last) = probes.last_of(told.tid).expect("its last totals were sent when it ended");
+    assert_eq!((last.state, wall_of(&last)), (ThreadState::Ended as u16, time.0 - last.first_ns));
+    assert!(last.run_ns >= row.run_ns && blocked(&last, WaitReason::Poll) > blocked(&row, WaitReason::Poll));
+    let seen = probes.seen();
 
     // What was sampled stands for what was waited.
     let sampled = seen.samples.iter().filter(|s| s.tid == Tid(told.tid) && s.kind == SampleKind::OffCpu);
     let sampled: u64 = sampled.filter(|s| s.reason == reason).map(|s| s.weight).sum();
     // A wait as long as the period is always sampled; of a short one there is a share, and of the waits for a CPU that
     // follow some are told with it.
-    let percent = if blocked(row, reason) / row.switches > LoadOptions::default().period() { 5 } else { 50 };
-    close("sampled", sampled, blocked(row, reason), percent, row.runq_ns);
+    let percent = if blocked(&row, reason) / row.switches > LoadOptions::default().period() { 5 } else { 50 };
+    close("sampled", sampled, blocked(&row, reason), percent, row.runq_ns);
 }
 
 #[expect(clippy::print_stderr, reason = "the figures are what the test is for")]
@@ -99,10 +99,7 @@ fn silent() {
     let (probes, _subject, _, said) = look("silent 2300", sched);
     let [spinning, parked]: [u32; 2] = serde_json::from_str(&said).expect("two threads");
     let seen = probes.seen();
-    let last = |tid| {
-        let rows = seen.threads.iter().filter(|(_, row)| row.tid == tid);
-        rows.max_by_key(|(time, _)| *time).copied().expect("the census saw it")
-    };
+    let last = |tid| probes.last_of(tid).expect("the census saw it");
     let (time, spinner) = last(spinning);
     assert_eq!(wall_of(&spinner), time.0 - spinner.first_ns);
     assert_eq!(spinner.blocked_ns.iter().sum::<u64>(), 0, "it never blocked");

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use crate::subject::{line, now, number, sleep, spin_in_the_inner_function, tell};
 
 /// What a waiting thread knows of itself.
@@ -14,12 +16,9 @@ pub(crate) struct Told {
     pub(crate) tid: u32,
     /// By its own clock, without what it ran or waited for a CPU meanwhile.
     pub(crate) waited_ns: u64,
-    /// From its first instruction to its last.
-    pub(crate) lived_ns: u64,
     /// As the kernel's own account has it.
     pub(crate) run_ns: u64,
     pub(crate) run_delay_ns: u64,
-    pub(crate) slices: u64,
 }
 
 const ROUNDS: u64 = 50;
@@ -41,18 +40,26 @@ pub(crate) fn run(task: &[&str]) -> bool {
 fn worker(act: impl FnOnce() -> u64 + Send + 'static) {
     tell("ready");
     line();
+    let (done, heard) = sync_channel(1);
+    let (until, hold) = UnixStream::pair().expect("two descriptors");
     let thread = std::thread::spawn(move || {
-        let born = now();
         let waited_ns = act();
-        let [_, run_delay_ns, slices] = schedstat();
-        let run_ns = cpu();
-        let lived_ns = nanos(born.elapsed());
-        Told { tid: own_tid(), waited_ns, lived_ns, run_ns, run_delay_ns, slices }
+        done.send((own_tid(), waited_ns)).expect("it listens");
+        let mut fds = [PollFd::new(&until, PollFlags::IN)];
+        poll(&mut fds, None).expect("the other end is closed at last");
     });
-    let told = thread.join().expect("a worker never panics");
+    let (tid, waited_ns) = heard.recv().expect("it sends");
+    // While it waits here, what it has run and waited for a CPU stands still.
+    sleep(Duration::from_millis(50));
+    let [run_ns, run_delay_ns] = schedstat(&format!("/proc/self/task/{tid}/schedstat"));
+    let told = Told { tid, waited_ns, run_ns, run_delay_ns };
+    tell(&serde_json::to_string(&told).expect("plain numbers"));
+    line();
+    drop(hold);
+    thread.join().expect("a worker never panics");
     // Its last totals are sent when it leaves its CPU for good.
     sleep(Duration::from_millis(50));
-    tell(&serde_json::to_string(&told).expect("plain numbers"));
+    tell("ended");
     line();
 }
 
@@ -64,11 +71,15 @@ fn nanos(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).expect("not that long")
 }
 
-/// Running, waiting for a CPU, times it got one.
-fn schedstat() -> [u64; 3] {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel keeps it");
+/// Running, waiting for a CPU.
+fn schedstat(path: &str) -> [u64; 2] {
+    let text = std::fs::read_to_string(path).expect("the kernel keeps it");
     let words: Vec<u64> = text.split_ascii_whitespace().map(|word| word.parse().expect("a number")).collect();
-    [words[0], words[1], words[2]]
+    [words[0], words[1]]
+}
+
+fn delayed() -> u64 {
+    schedstat("/proc/thread-self/schedstat")[1]
 }
 
 /// What this thread has run, brought up to this instant.
@@ -79,11 +90,11 @@ fn cpu() -> u64 {
 
 /// How long `act` was neither running nor waiting for a CPU.
 fn timed(act: impl FnOnce()) -> u64 {
-    let delayed = schedstat()[1];
+    let before = delayed();
     let (ran, begin) = (cpu(), now());
     act();
     let passed = nanos(begin.elapsed());
-    passed.saturating_sub(cpu() - ran).saturating_sub(schedstat()[1] - delayed)
+    passed.saturating_sub(cpu() - ran).saturating_sub(delayed() - before)
 }
 
 fn wait(kind: &str) -> u64 {
@@ -106,15 +117,15 @@ fn wait(kind: &str) -> u64 {
         }
         "io" => {
             let path = std::env::temp_dir().join(format!("tidegate-test-{}", std::process::id()));
-            let mut file = std::fs::File::create(&path).expect("a file in the directory for such files");
             let page = vec![7; 1 << 20];
-            let waited = (0..60).map(|_| {
-                file.write_all(&page).expect("there is room");
-                timed(|| file.sync_data().expect("a disk"))
-            });
-            let waited = waited.sum();
-            std::fs::remove_file(path).expect("it was made above");
-            waited
+            timed(|| {
+                let mut file = std::fs::File::create(&path).expect("a file in the directory for such files");
+                for _ in 0..60 {
+                    file.write_all(&page).expect("there is room");
+                    file.sync_data().expect("a disk");
+                }
+                std::fs::remove_file(&path).expect("it was made above");
+            })
         }
         // On another CPU after every wait.
         "migrate" => (0..150)
