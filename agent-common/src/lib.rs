@@ -14,9 +14,9 @@ pub use map::{
     SYSCALL_BUCKETS, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
 };
 pub use record::{
-    COMM_BYTES, COMPAT_BIT, LedgerRow, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
-    ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow,
-    TaskRow,
+    COMM_BYTES, COMPAT_BIT, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader,
+    RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen,
+    SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use unwind::{
@@ -59,6 +59,7 @@ wire!(
     LossRow,
     LedgerRow,
     TaskRow,
+    MappingRow,
     ProcessRow,
     ReportHeader,
     SyscallKey,
@@ -88,6 +89,7 @@ const _: () = {
     assert!(size_of::<LossRow>() == 16);
     assert!(size_of::<TaskRow>() == 48);
     assert!(size_of::<ProcessRow>() == 32);
+    assert!(size_of::<MappingRow>() == 48);
     assert!(size_of::<ReportHeader>() == 8);
     assert!(size_of::<MarkRing>() == 5 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
     // Even, so that the u32 histograms leave no hole before the next u64.

@@ -8,10 +8,12 @@ mod compile;
 mod elf;
 mod expression;
 mod table;
+mod walk;
 
 pub use compile::compile;
 pub use elf::{BuildId, Elf, FrameKind, FrameSection, Limits, Segment, TableError};
 pub use table::{Skipped, Table, TableId, bias, row_at};
+pub use walk::{Ip, Mapped, Registers, Space, caller, walk};
 
 #[cfg(test)]
 mod tests;
