@@ -28,12 +28,16 @@ pub struct View {
     pub slices: Vec<Arc<StackCounts>>,
     /// End of the newest profile window that has closed.
     pub closed: Nanos,
+    /// Profile windows lost because the thread that names them was behind.
+    pub windows_lost: u64,
     /// Kinds of profiles that are being recorded.
     pub recorded: Arc<[ProfileKind]>,
     /// System calls by process and call: cumulative counters, also of what was watched earlier.
     pub syscalls: Arc<Vec<Listed<SyscallRow>>>,
     /// Sockets, likewise.
     pub sockets: Arc<Vec<Listed<SocketRow>>>,
+    /// How the history does; absent where there is none.
+    pub history: Option<HistoryView>,
     /// Losses since the start.
     pub lost: Lost,
     /// Losses over time.
@@ -93,6 +97,19 @@ pub enum TuningState {
     Manual,
     /// Tuning is paused.
     Paused,
+}
+
+/// How the history does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistoryView {
+    /// Bytes of the database in use.
+    pub bytes: u64,
+    /// Windows in it.
+    pub windows: u64,
+    /// Records taken since the start.
+    pub taken: u64,
+    /// Records that did not get there, by cause.
+    pub lost: [(&'static str, u64); 3],
 }
 
 /// What the agent itself costs, since its start.
