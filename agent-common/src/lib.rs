@@ -7,11 +7,12 @@
 mod map;
 mod record;
 mod sample;
+mod sched;
 mod unwind;
 
 pub use map::{
     LOSS_REASONS, LossReason, MARKS, MarkRing, PackedStart, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark,
-    SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
+    SYSCALL_BUCKETS, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
 };
 pub use record::{
     COMM_BYTES, COMPAT_BIT, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader,
@@ -19,6 +20,7 @@ pub use record::{
     SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
+pub use sched::{CensusRow, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT};
 pub use unwind::{
     CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, SpaceRange,
     TableRange, UnwindRow,
@@ -54,6 +56,9 @@ wire!(
     RecordHeader,
     StackSample,
     ThreadRow,
+    ThreadTimes,
+    SchedControl,
+    CensusRow,
     SyscallRow,
     SocketRow,
     LossRow,
@@ -78,12 +83,15 @@ const _: () = {
     assert!(size_of::<RecordHeader>() == 16);
     assert!(size_of::<StackSample>() == 24 + 2 * 8 + 4 * 2 + 6 * 4 + 3 * 8);
     assert!(size_of::<ThreadRow>() == 24 + 4 * 8 + 8 + 3 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<ThreadTimes>() == 16 + 10 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<SchedControl>() == 24);
+    assert!(size_of::<CensusRow>() == 8 + size_of::<ThreadRow>() + 4 * 8 + 8);
     assert!(size_of::<UnwindRow>() == 8);
     assert!(size_of::<MappingEntry>() == 32);
     assert!(size_of::<SpaceRange>() == 8);
     assert!(size_of::<LedgerRow>() == 64);
     assert!(size_of::<SyscallRow>() == 8 + 7 * 8 + 8 * SYSCALL_BUCKETS);
-    assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_BUCKETS);
+    assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_KEPT);
     assert!(size_of::<SocketStats>() == 8 + 6 * 8 + 12 * RESIDENCY_BUCKETS);
     assert!(size_of::<SocketSeen>() == 8 + 8 + 8 + 8 + 2 * SOCKET_NAME_BYTES + 5 * 8);
     assert!(size_of::<LossRow>() == 16);
@@ -93,5 +101,5 @@ const _: () = {
     assert!(size_of::<ReportHeader>() == 8);
     assert!(size_of::<MarkRing>() == 5 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
     // Even, so that the u32 histograms leave no hole before the next u64.
-    assert!(SYSCALL_BUCKETS.is_multiple_of(2) && RESIDENCY_BUCKETS.is_multiple_of(2));
+    assert!(SYSCALL_KEPT.is_multiple_of(2) && RESIDENCY_BUCKETS.is_multiple_of(2));
 };
