@@ -3,6 +3,7 @@
 mod ledger;
 mod whom;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,14 @@ use anyhow::Context as _;
 
 use super::formats::{Format, Kind};
 use super::watching::seconds;
+use crate::aggregate::intake::Intake;
 use crate::aggregate::ledger::Ledger;
 use crate::aggregate::lost::Lost;
-use crate::aggregate::stacks::StackCounts;
+use crate::aggregate::stacks::{StackCounts, StackKey};
 use crate::event::{Body, RawBatch};
-use crate::profile::{About, name_stacks, plain_owner, write};
+use crate::profile::{About, Idle, name_stacks_and, write};
 use crate::run::oneshot::{Extra, Span, Watching, watch_subject};
+use crate::serve::labels::Labels;
 use crate::source::Wanted;
 use crate::source::clock::{monotonic, wall};
 use crate::source::recording::{Host, Writer};
@@ -62,6 +65,9 @@ pub struct RecordArgs {
     /// Where to write; `-` is standard output [default: profile.svg, .folded, .json …]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Show threads that only wait for something to happen, instead of one [idle] frame
+    #[arg(long)]
+    idle: bool,
     /// A command to run and record
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -132,8 +138,10 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(seen.all.total() > 0, nothing(kind, &whom));
         return Ok(code.unwrap_or(ExitCode::SUCCESS));
     };
-    let names = seen.resolver.names();
-    let profile = name_stacks(&seen.all, kind, names, &seen.lost, |_| true, plain_owner);
+    let idle = if args.idle { Idle::Shown } else { Idle::Folded };
+    let (names, labels) = (seen.resolver.names(), RefCell::new(seen.labels));
+    let label = |key: &StackKey| labels.borrow_mut().of(key);
+    let profile = name_stacks_and(&seen.all, kind, names, &seen.lost, idle, |_| true, label);
     anyhow::ensure!(!profile.is_empty(), nothing(kind, &whom));
     let about = About {
         whose: whom.text(),
@@ -167,6 +175,7 @@ fn wanted(kind: ProfileKind, whom: &Whom) -> anyhow::Result<Wanted> {
 struct Seen {
     all: StackCounts,
     resolver: Resolver,
+    labels: Labels,
     lost: Lost,
     ledger: Option<Ledger>,
 }
@@ -174,17 +183,25 @@ struct Seen {
 type Recording = Writer<Box<dyn std::io::Write>>;
 
 fn look(watching: &Watching, whom: &mut Whom, mut recording: Option<Recording>) -> anyhow::Result<Seen> {
-    let mut seen =
-        Seen { all: StackCounts::starting(Nanos(0)), resolver: Resolver::new(), lost: Lost::default(), ledger: None };
+    let mut seen = Seen {
+        all: StackCounts::starting(Nanos(0)),
+        resolver: Resolver::new(),
+        labels: Labels::here(),
+        lost: Lost::default(),
+        ledger: None,
+    };
     let mut slice = StackCounts::starting(Nanos(0));
+    let mut intake = Intake::default();
     let keep = |batch: &RawBatch| Ok(recording.as_mut().map_or(Ok(()), |r| r.append(batch))?);
     let see = |event: &crate::event::Event<'_>| match &event.body {
-        Body::Stack(sample) => slice.observe(event.time, (**sample).clone()),
+        Body::Stack(sample) => intake.sample(event.time, (**sample).clone(), &mut slice),
+        Body::Thread(row) => intake.thread(event.time, row, &mut slice),
         Body::Loss(reason, count) => seen.lost.set(*reason, *count),
         Body::Ledger(row) => seen.ledger = Some(Ledger(*row)),
         // Names are looked up while their process lives, and so at every tick.
         Body::Tick => {
             seen.resolver.resolve(&slice);
+            seen.labels.note(&slice);
             seen.all.merge(&slice);
             slice = StackCounts::starting(event.time);
         }
@@ -192,6 +209,7 @@ fn look(watching: &Watching, whom: &mut Whom, mut recording: Option<Recording>) 
     };
     let Span { start, end } = watch_subject(watching, whom, keep, see)?;
     seen.resolver.resolve(&slice);
+    seen.labels.note(&slice);
     seen.all.merge(&slice);
     (seen.all.start, seen.all.end) = (start, end);
     // Whole even when there is nothing in it: that the host was idle is a fact too.
@@ -214,7 +232,7 @@ fn recording(path: &Path) -> anyhow::Result<Recording> {
 
 #[expect(clippy::print_stderr, reason = "the ledger of a recording belongs beside it, not in the log")]
 fn tell(kind: ProfileKind, seen: &Seen, whom: &Whom) {
-    let Seen { all, resolver, lost, ledger } = seen;
+    let Seen { all, resolver, labels: _, lost, ledger } = seen;
     let ledger = ledger.filter(|_| matches!(kind, ProfileKind::Cpu | ProfileKind::Wall));
     let charged = whom.charged();
     eprint!("{}", ledger::lines(&Account { kind, counts: all, names: resolver.names(), lost, ledger, charged }));

@@ -82,7 +82,8 @@ impl<'a> Tracks<'a> {
         let start = fx::Timestamp::from_nanos_since_reference(0);
         let end = fx::Timestamp::from_nanos_since_reference(profile.end.since(profile.start).0);
         let process = *self.processes.entry(pid).or_insert_with(|| {
-            let process = out.add_process(&owner.comm, pid.unwrap_or_default(), start);
+            let name = if pid.is_some() { &*owner.comm } else { "no process known" };
+            let process = out.add_process(name, pid.unwrap_or_default(), start);
             out.set_process_end_time(process, end);
             process
         });

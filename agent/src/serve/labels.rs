@@ -12,18 +12,18 @@ use crate::units::{CgroupId, Pid, Uid};
 
 /// Gives stacks their owners.
 #[derive(Debug)]
-pub(super) struct Labels {
+pub struct Labels {
     cgroups: Cgroups,
 }
 
 impl Labels {
     /// Of this host.
-    pub(super) fn here() -> Self {
+    pub fn here() -> Self {
         Self { cgroups: Cgroups::here() }
     }
 
     /// Looks up what a slice needs while its processes live.
-    pub(super) fn note(&mut self, slice: &StackCounts) {
+    pub fn note(&mut self, slice: &StackCounts) {
         for key in slice.counts.keys() {
             self.cgroups.path(key.cgroup, key.pid);
         }
@@ -35,7 +35,7 @@ impl Labels {
     }
 
     /// The owner of a stack.
-    pub(super) fn of(&mut self, key: &StackKey) -> Owner {
+    pub fn of(&mut self, key: &StackKey) -> Owner {
         self.owner(key.pid, Some(key.uid), key.comm, key.cgroup)
     }
 

@@ -9,7 +9,7 @@ pub mod check;
 pub mod claims;
 pub mod filter;
 pub mod handlers;
-mod labels;
+pub mod labels;
 pub mod listener;
 pub mod listing;
 pub mod losses;
