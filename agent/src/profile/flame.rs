@@ -1,6 +1,7 @@
 //! Flame graphs, drawn by inferno: a profile in, an interactive SVG out. What is too narrow to be seen is not drawn, and
 //! the graph says how much that is; nothing is left out of the totals.
 
+use inferno::flamegraph::color::{BackgroundColor, Color};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::folded::{Names, lines, push_number};
@@ -59,6 +60,7 @@ pub(super) fn options<'a>(title: &str, subtitle: &str) -> Options<'a> {
     let mut options = Options::default();
     title.clone_into(&mut options.title);
     options.subtitle = Some(subtitle.to_owned());
+    options.bgcolors = Some(BackgroundColor::Flat(Color { r: 252, g: 252, b: 250 }));
     options.font_size = 12;
     // The start of a path says more than its end: which crate, which module.
     options.text_truncate_direction = TextTruncateDirection::Right;
@@ -87,8 +89,8 @@ fn left_out(profile: &Profile, cut: &Cut) -> String {
     if cut.nodes == 0 {
         return String::new();
     }
-    let value = amount(profile.kind, cut.value[0]);
-    format!(" — {} frames too narrow to draw, {value} in them", cut.nodes)
+    let ends = amount(profile.kind, cut.value[0]);
+    format!(" — {} narrower frames are not drawn, {ends} end in them", cut.nodes)
 }
 
 #[cfg(test)]

@@ -222,5 +222,5 @@ fn a_cut_graph_keeps_the_total_and_says_what_it_left_out() {
     let svg = String::from_utf8(write(&profile, Format::Svg, &About::default()).unwrap()).unwrap();
     assert!((total(&profile, Format::Svg) - 1_000_150.0).abs() < 0.5);
     assert!(!svg.contains("tiny1"));
-    assert!(svg.contains("90 frames too narrow to draw, 150 samples in them"), "{}", &svg[..3000]);
+    assert!(svg.contains("90 narrower frames are not drawn, 150 samples end in them"), "{}", &svg[..3000]);
 }

@@ -6,6 +6,7 @@ mod control;
 mod history;
 mod profile_diff;
 mod profile_kit;
+mod profile_readers;
 mod replay;
 mod serve_agent;
 mod serve_kit;

@@ -4,6 +4,7 @@
 mod apt;
 mod linker;
 mod parse;
+mod readers;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -124,6 +125,13 @@ fn go(workspace: &Workspace, intent: Intent) -> Result<(Option<Toolchain>, usize
         let why = "the tests of names cannot build the programs that they look into";
         journal.enter(package, &apt.optional(package, program, why, intent), watch);
     }
+
+    for reader in readers::PACKAGES {
+        let watch = Stopwatch::start();
+        journal.enter(reader.0, &readers::package(&mut apt, reader, intent), watch);
+    }
+    let watch = Stopwatch::start();
+    journal.enter("readers of exports", &readers::npm(workspace, intent), watch);
 
     let end = if journal.missing == 0 { "nothing is missing" } else { "run `cargo xtask setup` to mend" };
     ui::line(format_args!("setup: {end}, {}", ui::span(whole.elapsed())));

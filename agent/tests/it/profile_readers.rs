@@ -1,0 +1,169 @@
+//! Exports are opened by the programs that they are for, and those find the totals of the folded output. A reader that is
+//! not installed here is skipped, and that is said (`cargo xtask setup` installs them).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Stacks as a host has them: kernel frames, hostile names, a loss; values that do not fit 32 bits where they are times.
+fn folded(scale: u64) -> String {
+    let stacks = [
+        ("app;main;parse<T>;read_[k]", 120),
+        ("app;main;parse<T>", 380),
+        ("app;main;write \"x\" & <b>", 400),
+        ("srv;main;loop;epoll_wait_[k]", 100),
+        ("[lost];[lost: ring_full]", 7),
+    ];
+    stacks.iter().map(|(path, count)| format!("{path} {}\n", count * scale)).collect()
+}
+
+struct Room(tempfile::TempDir);
+
+impl Room {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Exports folded stacks, and checks that their own total survives it.
+    fn export(&self, kind: &str, format: &str, scale: u64) -> (PathBuf, u64) {
+        let (from, to) = (self.path("stacks.folded"), self.path(&format!("{kind}.{format}")));
+        std::fs::write(&from, folded(scale)).unwrap();
+        for (format, to) in [(format, &to), ("folded", &self.path("back.folded"))] {
+            let mut import = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+            import.arg("import").arg(&from).args(["--kind", kind, "--format", format, "-o"]).arg(to);
+            said(import.output().unwrap());
+        }
+        let back = std::fs::read_to_string(self.path("back.folded")).unwrap();
+        let total = back.lines().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
+        assert_eq!(total, 1007 * scale);
+        (to, total)
+    }
+}
+
+fn said(output: Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let found = std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(program)).find(|p| p.exists());
+    if found.is_none() {
+        skip(program);
+    }
+    found
+}
+
+fn reader(file: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards/readers/node_modules").join(file);
+    if !path.exists() {
+        skip(file);
+    }
+    path.exists().then_some(path)
+}
+
+#[expect(clippy::print_stderr, reason = "a test that is skipped says why")]
+fn skip(what: &str) {
+    eprintln!("skipped: {what} is not installed here (`cargo xtask setup` installs it)");
+}
+
+#[test]
+fn go_tool_pprof_finds_the_total_and_the_labels() {
+    let Some(go) = on_path("go") else { return };
+    let room = Room::new();
+    let pprof = |file: &Path, options: &[&str]| {
+        let mut command = Command::new(&go);
+        command.args(["tool", "pprof", "-symbolize=none"]).args(options).arg(file).env("HOME", room.0.path());
+        said(command.output().unwrap())
+    };
+    let (cpu, total) = room.export("cpu", "pprof", 1);
+    let top = pprof(&cpu, &["-top"]);
+    assert!(top.contains(&format!("100% of {total} total")), "{top}");
+    assert!(top.contains("epoll_wait") && top.contains("write \"x\" & <b>"), "{top}");
+    let tags = pprof(&cpu, &["-tags"]);
+    assert!(tags.contains("comm: Total 1007") && tags.contains("srv"), "{tags}");
+    let (waits, total) = room.export("offcpu", "pprof", 1_000_000_000);
+    let raw = pprof(&waits, &["-raw"]);
+    assert!(raw.contains("offcpu/nanoseconds"), "{raw}");
+    let top = pprof(&waits, &["-top", "-unit=ns"]);
+    assert!(top.contains(&format!("100% of {total}ns total")), "{top}");
+}
+
+#[test]
+fn the_firefox_profiler_finds_the_total() {
+    let (Some(node), Some(cli)) = (on_path("node"), reader("@firefox-devtools/profiler-cli/dist/profiler-cli.js"))
+    else {
+        return;
+    };
+    let room = Room::new();
+    for (kind, scale, factor) in [("cpu", 1, 1.0), ("offcpu", 1_000_000_000, 1e6)] {
+        let (file, total) = room.export(kind, "firefox", scale);
+        // Its sessions live below the home directory.
+        let ask = |arguments: &[&str]| {
+            let mut command = Command::new(&node);
+            command.arg(&cli).args(arguments).env("HOME", room.0.path()).current_dir(room.0.path());
+            said(command.output().unwrap())
+        };
+        ask(&["load", file.to_str().unwrap()]);
+        let threads: serde_json::Value = serde_json::from_str(&ask(&["thread", "list", "--json"])).unwrap();
+        let threads = threads["threads"].as_array().unwrap();
+        assert_eq!(threads.len(), 3, "one for each thread name: {threads:?}");
+        let mut found = 0.0;
+        for thread in threads {
+            let handle = thread["threadHandle"].as_str().unwrap();
+            let samples = ask(&["thread", "samples", "--json", "--include-idle", "--thread", handle]);
+            let samples: serde_json::Value = serde_json::from_str(&samples).unwrap();
+            found += samples["topFunctionsBySelf"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|function| function["selfSamples"].as_f64().unwrap() * factor)
+                .sum::<f64>();
+        }
+        ask(&["stop"]);
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 104 days")]
+        let total = total as f64;
+        assert!((found - total).abs() < 1.0, "{kind}: {found} instead of {total}");
+    }
+}
+
+#[test]
+fn speedscope_opens_the_file_and_finds_the_total() {
+    let (Some(chromium), Some(page)) = (on_path("chromium"), reader("speedscope/dist/release/index.html")) else {
+        return;
+    };
+    let room = Room::new();
+    let (file, _) = room.export("cpu", "speedscope", 1);
+    // The page as it is, beside a script that opens the file as a user would and asks for the table of functions.
+    let release = page.parent().unwrap();
+    for entry in std::fs::read_dir(release).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), room.path(&entry.file_name().to_string_lossy())).unwrap();
+    }
+    let html = std::fs::read_to_string(room.path("index.html")).unwrap();
+    let text = serde_json::to_string(&std::fs::read_to_string(&file).unwrap()).unwrap().replace("</", "<\\/");
+    let script = format!(
+        "<script>const text = {text};
+        setTimeout(() => speedscope.loadFileFromBase64('x.speedscope.json', btoa(text)), 500);
+        setTimeout(() => [...document.querySelectorAll('div')].filter(d => d.textContent.endsWith('Sandwich')).pop()
+            .click(), 3000);</script></body>"
+    );
+    let html = html
+        .replace("</body>", &script)
+        .replace("<head>", "<head><script>location.hash = 'localProfilePath=none.js'</script>");
+    std::fs::write(room.path("test.html"), html).unwrap();
+    let mut command = Command::new(chromium);
+    command.args(["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-component-update"]);
+    command.args(["--disable-background-networking", "--disable-sync", "--use-angle=swiftshader"]);
+    command.args(["--enable-unsafe-swiftshader", "--virtual-time-budget=9000", "--dump-dom"]);
+    command.arg(format!("--user-data-dir={}", room.path("chromium").display()));
+    command.arg(format!("file://{}", room.path("test.html").display()));
+    let dom = said(command.output().unwrap());
+    assert!(dom.contains("1007 samples"), "it was not opened:\n{dom}");
+    // The table: total and self of each function.
+    for cell in ["380 (38%)", "400 (40%)", "1,000 (99%)"] {
+        assert!(dom.contains(cell), "no {cell} in its table:\n{dom}");
+    }
+}
