@@ -11,17 +11,18 @@ mod unwind;
 
 pub use map::{
     LOSS_REASONS, LossReason, MARKS, MarkRing, PackedStart, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark,
-    SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
+    SCOPE_CGROUPS, SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats, WATCHED_CGROUPS,
+    WatchedCgroup,
 };
 pub use record::{
-    COMM_BYTES, COMPAT_BIT, LedgerRow, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
-    ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow,
-    TaskRow,
+    COMM_BYTES, COMPAT_BIT, LedgerAccount, LedgerRow, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader,
+    RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen,
+    SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use unwind::{
-    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_UNDEFINED, SpaceRange, TableRange,
-    UnwindRow,
+    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, SpaceRange,
+    TableRange, UnwindRow,
 };
 
 /// Types that are sent as their own bytes.
@@ -67,6 +68,7 @@ wire!(
     ResidencyMark,
     SocketStats,
     SocketSeen,
+    WatchedCgroup,
     UnwindRow,
     TableRange,
     MappingEntry,

@@ -16,12 +16,15 @@ pub struct UnwindRow {
     pub cfa: i16,
     /// A [`CfaRule`] as a number.
     pub rule: u8,
-    /// Where the caller's frame pointer is: 0 unchanged, [`RBP_UNDEFINED`], else saved at CFA + 8 × this.
+    /// Where the caller's frame pointer is: 0 unchanged, [`RBP_UNDEFINED`], [`RBP_AT_RBP`], else saved at CFA + 8 × this.
     pub rbp: i8,
 }
 
 /// [`UnwindRow::rbp`] of a frame pointer that cannot be known.
 pub const RBP_UNDEFINED: i8 = i8::MIN;
+
+/// [`UnwindRow::rbp`] of a frame pointer that is the word at the frame pointer: functions that align their stack.
+pub const RBP_AT_RBP: i8 = i8::MIN + 1;
 
 /// How the canonical frame address is found.
 #[repr(u8)]

@@ -19,6 +19,8 @@ pub enum Family {
     Syscalls,
     /// Socket residency.
     Sockets,
+    /// Births of processes and changes of program, for unwinding: with every family that takes stacks.
+    Processes,
     /// The empty pair of the benchmarks.
     Floor,
 }
@@ -30,6 +32,7 @@ impl Family {
             Self::Cpu => "cpu",
             Self::Syscalls => "syscalls",
             Self::Sockets => "sockets",
+            Self::Processes => "processes",
             Self::Floor => "floor",
         }
     }
@@ -41,6 +44,7 @@ impl Family {
             Self::Syscalls => &[("syscall_enter", "sys_enter"), ("syscall_exit", "sys_exit")],
             // The reader's side first: an arrival that nobody retires would fill the marks.
             Self::Sockets => &[("sock_read", "sock_recv_length"), ("sock_arrive", "sk_data_ready")],
+            Self::Processes => &[("process_fork", "sched_process_fork"), ("process_exec", "sched_process_exec")],
             Self::Floor => &[("floor_enter", "sys_enter"), ("floor_exit", "sys_exit")],
         }
     }
@@ -48,6 +52,7 @@ impl Family {
     fn remedy(self) -> &'static str {
         match self {
             Self::Sockets => "it came with Linux 6.3; until then socket residency is degraded",
+            Self::Processes => "every kernel with BTF has it",
             Self::Cpu | Self::Syscalls | Self::Floor => "it needs CONFIG_HAVE_SYSCALL_TRACEPOINTS",
         }
     }

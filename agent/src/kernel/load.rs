@@ -1,7 +1,7 @@
 //! Loads the embedded object with the offsets of the running kernel. Programs are verified when they are first attached,
 //! so that a probe this kernel refuses takes no other with it.
 
-use agent_common::SyscallStats;
+use agent_common::{SyscallStats, UnwindRow};
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
@@ -22,11 +22,15 @@ pub struct LoadOptions {
     pub hertz: u64,
     /// Latency slots of system calls, a power of two up to 65,536.
     pub latency_slots: u32,
+    /// MiB of kernel memory for unwind tables. What finds no room is said, and its frames end there.
+    pub unwind_mib: u32,
+    /// How long an `apply` may wait for the tables of the processes that run, before the first sample.
+    pub settle: Nanos,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { hertz: 97, latency_slots: 65_536 }
+        Self { hertz: 97, latency_slots: 65_536, unwind_mib: 12, settle: Nanos(0) }
     }
 }
 
@@ -34,6 +38,12 @@ impl LoadOptions {
     /// Nanoseconds between two CPU samples of a CPU.
     pub fn period(&self) -> u64 {
         Nanos::SECOND.0 / self.hertz.max(1)
+    }
+
+    /// Rows that fit into the budget for unwind tables.
+    fn unwind_rows(&self) -> u32 {
+        let rows = (u64::from(self.unwind_mib) << 20) / size_of::<UnwindRow>() as u64;
+        u32::try_from(rows).unwrap_or(u32::MAX).max(1)
     }
 }
 
@@ -107,7 +117,7 @@ fn watch_words() -> u32 {
 
 /// Entries of the table of system calls: as many as fit into its budget, since each CPU has counters of its own.
 fn syscall_entries() -> u32 {
-    const BUDGET: usize = 16 << 20;
+    const BUDGET: usize = 8 << 20;
     let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
     let entries = BUDGET / (cpus * size_of::<SyscallStats>());
     u32::try_from(entries).unwrap_or(u32::MAX).clamp(1024, 16_384)
@@ -160,6 +170,7 @@ impl Probes {
         loader.override_global("CPU_PERIOD_NS", &period, true);
         loader.map_max_entries("WATCH", watch_words());
         loader.map_max_entries("SYSCALLS", syscall_entries());
+        loader.map_max_entries("ROWS", options.unwind_rows());
         let mut ebpf = loader.load(OBJECT)?;
         let diagnostics = Diagnostics::of(&mut ebpf);
         Ok(Self { ebpf, btf, kernel, offsets, options, links: Links::default(), diagnostics })

@@ -17,11 +17,12 @@ const fn field(symbol: &'static str, path: &'static str, needed_by: Option<Famil
 
 const SOCKETS: Option<Family> = Some(Family::Sockets);
 
-const FIELDS: [Field; 34] = [
+const FIELDS: &[Field] = &[
     field("OFF_TASK_TGID", "task_struct.tgid", SOCKETS),
     field("OFF_TASK_FLAGS", "task_struct.flags", Some(Family::Cpu)),
     field("OFF_TASK_CRED", "task_struct.cred", None),
     field("OFF_CRED_EUID", "cred.euid", None),
+    field("OFF_TASK_MM", "task_struct.mm", Some(Family::Cpu)),
     field("OFF_TASK_STATUS", "task_struct.thread_info.status", None),
     field("OFF_FILE_INODE", "file.f_inode", SOCKETS),
     field("OFF_INODE_INO", "inode.i_ino", SOCKETS),
@@ -65,7 +66,7 @@ impl Offsets {
     /// Looks every field up.
     pub fn resolve(btf: &Btf) -> Self {
         let mut offsets = Self { values: Vec::new(), missing: Vec::new() };
-        for Field { symbol, path, needed_by } in &FIELDS {
+        for Field { symbol, path, needed_by } in FIELDS {
             let mut offset = btf.offset_of(path);
             if *symbol == "OFF_SKB_UNIX_CONSUMED" {
                 // The control block is bytes to BTF; a Unix socket lays its own struct over it.
