@@ -36,7 +36,8 @@ pub enum CfaRule {
     Rsp = 1,
     /// Frame pointer + 8 × `cfa`.
     Rbp = 2,
-    /// A PLT entry: stack pointer + 8, and 8 more from byte `cfa` of the 16-byte entry on.
+    /// A PLT entry: stack pointer + 8, and 8 more from byte `cfa` of the 16-byte entry on. The table's base is a multiple
+    /// of 16, so `pc & 15` says which byte.
     Plt = 3,
     /// The word at frame pointer + 8 × `cfa`: functions that align their stack.
     RbpDeref = 4,
@@ -49,6 +50,21 @@ pub enum CfaRule {
     Entry = 7,
     /// Something the unwinder cannot do.
     Unsupported = 8,
+}
+
+impl CfaRule {
+    /// Every rule, by its number.
+    pub const ALL: [Self; 9] = [
+        Self::Gap,
+        Self::Rsp,
+        Self::Rbp,
+        Self::Plt,
+        Self::RbpDeref,
+        Self::RspDeref,
+        Self::Signal,
+        Self::Entry,
+        Self::Unsupported,
+    ];
 }
 
 /// Where the rows of a table lie in the array of all rows. `len` 0: not loaded.

@@ -5,6 +5,7 @@ pub mod btf;
 mod diagnostics;
 pub mod load;
 pub mod offsets;
+pub mod unwind;
 
 pub use attach::Family;
 pub use load::{LoadError, LoadOptions, Probes};

@@ -1,0 +1,17 @@
+//! Unwind tables: files in, rows that the kernel side can follow out.
+//!
+//! Everything here is plain computation on bytes that somebody else opened, and all of those bytes are hostile: each
+//! function returns a table or says why there is none, within stated limits of memory and time.
+
+mod cfi;
+mod compile;
+mod elf;
+mod expression;
+mod table;
+
+pub use compile::compile;
+pub use elf::{BuildId, Elf, FrameKind, FrameSection, Limits, Segment, TableError};
+pub use table::{Skipped, Table, TableId, bias, row_at};
+
+#[cfg(test)]
+mod tests;
