@@ -10,6 +10,7 @@ use super::attach::{Family, Links};
 use super::btf::{Btf, BtfError};
 use super::diagnostics::Diagnostics;
 use super::offsets::Offsets;
+use super::unwind::shared::Shared;
 use crate::units::Nanos;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -192,6 +193,17 @@ impl Probes {
     /// Hands on what the probes logged since the last time.
     pub fn hear(&mut self) {
         self.diagnostics.hear();
+    }
+
+    /// Takes an array out of the object and maps it.
+    pub(super) fn shared<T: agent_common::Wire>(&mut self, name: &'static str) -> Result<Shared<T>, LoadError> {
+        let missing = || LoadError::Map { what: name, cause: MapError::InvalidName { name: name.to_owned() } };
+        match self.ebpf.take_map(name) {
+            Some(aya::maps::Map::Array(data)) => {
+                Shared::map(data).map_err(|cause| LoadError::System { what: name, cause })
+            }
+            _ => Err(missing()),
+        }
     }
 
     /// Takes a map out of the object.

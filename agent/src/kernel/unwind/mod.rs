@@ -7,11 +7,23 @@ mod cfi;
 mod compile;
 mod elf;
 mod expression;
+mod files;
+mod installed;
+mod loader;
+mod maps;
+mod regions;
+mod ring;
+pub(super) mod shared;
+mod sideband;
+mod spaces;
 mod table;
+mod tracker;
+mod vdso;
 
 pub use compile::compile;
 pub use elf::{BuildId, Elf, FrameKind, FrameSection, Limits, Segment, TableError};
 pub use table::{Skipped, Table, TableId, bias, row_at};
+pub use tracker::{Interest, Tracker};
 
 #[cfg(test)]
 mod tests;
