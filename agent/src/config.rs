@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use crate::units::ProfileKind;
+
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/tidegate/tidegate.toml";
 /// Where the socket is when none is named.
@@ -25,6 +27,8 @@ pub struct Config {
     pub cpu: Switch,
     /// CPU samples per second and CPU.
     pub hertz: u64,
+    /// Kinds of profiles that are recorded all the time.
+    pub kinds: Vec<ProfileKind>,
     /// Latency slots of system calls.
     pub latency_slots: u32,
     /// Whether the agent tunes from its start; off, it starts paused.
@@ -104,22 +108,25 @@ enum Kind {
     OnOff,
     Whole(i64, i64),
     PowerOfTwo(i64, i64),
+    ProfileKinds,
 }
 
 const SOCKET: &str = "socket";
 const PAGES: &str = "pages";
 const CPU_ENABLED: &str = "cpu.enabled";
 const CPU_HZ: &str = "cpu.hz";
+const PROFILE_KINDS: &str = "profiles.kinds";
 const LATENCY_SLOTS: &str = "syscalls.latency_slots";
 const TUNE_ENABLED: &str = "tune.enabled";
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 6] = [
+const KEYS: [(&str, Kind); 7] = [
     (SOCKET, Kind::AbsolutePath),
     (PAGES, Kind::AbsolutePath),
     (CPU_ENABLED, Kind::OnOff),
     // Above a kilohertz sampling disturbs what it measures.
     (CPU_HZ, Kind::Whole(1, 999)),
+    (PROFILE_KINDS, Kind::ProfileKinds),
     (LATENCY_SLOTS, Kind::PowerOfTwo(1, 65_536)),
     (TUNE_ENABLED, Kind::OnOff),
 ];
@@ -131,6 +138,7 @@ impl Default for Config {
             pages: beside(Path::new(DEFAULT_SOCKET)),
             cpu: Switch::On,
             hertz: 97,
+            kinds: vec![ProfileKind::Cpu],
             latency_slots: 65_536,
             tune: Switch::On,
         }
@@ -237,6 +245,7 @@ impl TryFrom<RawConfig> for Config {
         config.pages = raw.path(PAGES).unwrap_or(config.pages);
         config.cpu = raw.switch(CPU_ENABLED).unwrap_or(config.cpu);
         config.hertz = raw.whole(CPU_HZ).unwrap_or(config.hertz);
+        config.kinds = raw.value(PROFILE_KINDS).and_then(profile_kinds).unwrap_or(config.kinds);
         config.latency_slots = raw.whole(LATENCY_SLOTS).unwrap_or(config.latency_slots);
         config.tune = raw.switch(TUNE_ENABLED).unwrap_or(config.tune);
         Ok(config)
@@ -259,9 +268,18 @@ impl Kind {
                 let fits = |n: i64| (min..=max).contains(&n) && n.unsigned_abs().is_power_of_two();
                 (value.as_integer().is_some_and(fits), format!("a power of two from {min} to {max}"))
             }
+            Self::ProfileKinds => {
+                let names: Vec<String> = ProfileKind::ALL.iter().map(|kind| format!("\"{kind}\"")).collect();
+                (profile_kinds(value).is_some(), format!("a list of {}", names.join(", ")))
+            }
         };
         (!fits).then_some(allowed)
     }
+}
+
+/// A list of kinds of profiles, if it is one.
+fn profile_kinds(value: &Value) -> Option<Vec<ProfileKind>> {
+    value.as_array()?.iter().map(|name| name.as_str()?.parse().ok()).collect()
 }
 
 /// Every value with the dotted name of its key. A table that should be a value, and a value that should be a table,

@@ -196,6 +196,18 @@ impl ProfileKind {
         }
     }
 
+    /// What a graph of it is called.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Cpu => "On-CPU time",
+            Self::Offcpu => "Off-CPU time",
+            Self::Runq => "Time waiting for a CPU",
+            Self::Wall => "Wall-clock time",
+            Self::Wakeup => "Wakeups",
+            Self::Sock => "Time of bytes in receive queues",
+        }
+    }
+
     /// What its values count.
     pub fn unit(self) -> &'static str {
         match self {
@@ -206,6 +218,19 @@ impl ProfileKind {
         }
     }
 }
+
+impl std::str::FromStr for ProfileKind {
+    type Err = NoSuchKind;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchKind> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| NoSuchKind(text.to_owned()))
+    }
+}
+
+/// No kind of profile has that name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("no kind of profile is named {0:?}: there are cpu, offcpu, runq, wall, wakeup and sock")]
+pub struct NoSuchKind(pub String);
 
 impl fmt::Display for ProfileKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

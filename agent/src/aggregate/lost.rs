@@ -126,27 +126,86 @@ impl Lost {
     /// What was lost since `earlier`. A counter that fell (the probes were loaded anew) counts from zero.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let d = |now: u64, then: u64| if now >= then { now - then } else { now };
+        self.with(earlier, |now, then| if now >= then { now - then } else { now })
+    }
+
+    /// This and `other` together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.with(other, u64::saturating_add)
+    }
+
+    /// Sets the count of the reason of that name, if there is one.
+    pub fn set_named(&mut self, reason: &str, count: u64) {
+        let reasons = self.by_reason().map(|(name, old)| if name == reason { count } else { old });
+        *self = Self::from_counts(reasons);
+    }
+
+    fn with(&self, other: &Self, join: impl Fn(u64, u64) -> u64) -> Self {
+        let (mut mine, theirs) = (self.by_reason().map(|(_, count)| count), other.by_reason());
+        mine.iter_mut().zip(theirs).for_each(|(mine, (_, theirs))| *mine = join(*mine, theirs));
+        Self::from_counts(mine)
+    }
+
+    /// From the counts in the order of [`Lost::by_reason`].
+    fn from_counts(counts: [u64; 19]) -> Self {
+        let [
+            ring_full,
+            scratch_missing,
+            kernel_stack_failed,
+            user_stack_failed,
+            syscall_table_full,
+            slot_collision,
+            start_unseen,
+            socket_table_full,
+            timer_late,
+            thread_table_full,
+            unwind_no_mapping,
+            unwind_no_table,
+            unwind_no_row,
+            unwind_unsupported,
+            unwind_bad_read,
+            unwind_truncated,
+            unwind_jit,
+            unwind_stuck,
+            undecodable,
+        ] = counts;
         Self {
-            ring_full: d(self.ring_full, earlier.ring_full),
-            scratch_missing: d(self.scratch_missing, earlier.scratch_missing),
-            kernel_stack_failed: d(self.kernel_stack_failed, earlier.kernel_stack_failed),
-            user_stack_failed: d(self.user_stack_failed, earlier.user_stack_failed),
-            syscall_table_full: d(self.syscall_table_full, earlier.syscall_table_full),
-            slot_collision: d(self.slot_collision, earlier.slot_collision),
-            start_unseen: d(self.start_unseen, earlier.start_unseen),
-            socket_table_full: d(self.socket_table_full, earlier.socket_table_full),
-            timer_late: d(self.timer_late, earlier.timer_late),
-            thread_table_full: d(self.thread_table_full, earlier.thread_table_full),
-            unwind_no_mapping: d(self.unwind_no_mapping, earlier.unwind_no_mapping),
-            unwind_no_table: d(self.unwind_no_table, earlier.unwind_no_table),
-            unwind_no_row: d(self.unwind_no_row, earlier.unwind_no_row),
-            unwind_unsupported: d(self.unwind_unsupported, earlier.unwind_unsupported),
-            unwind_bad_read: d(self.unwind_bad_read, earlier.unwind_bad_read),
-            unwind_truncated: d(self.unwind_truncated, earlier.unwind_truncated),
-            unwind_jit: d(self.unwind_jit, earlier.unwind_jit),
-            unwind_stuck: d(self.unwind_stuck, earlier.unwind_stuck),
-            undecodable: d(self.undecodable, earlier.undecodable),
+            ring_full,
+            scratch_missing,
+            kernel_stack_failed,
+            user_stack_failed,
+            syscall_table_full,
+            slot_collision,
+            start_unseen,
+            socket_table_full,
+            timer_late,
+            thread_table_full,
+            unwind_no_mapping,
+            unwind_no_table,
+            unwind_no_row,
+            unwind_unsupported,
+            unwind_bad_read,
+            unwind_truncated,
+            unwind_jit,
+            unwind_stuck,
+            undecodable,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_set_by_its_name_added_and_taken_off() {
+        let mut all = Lost::default();
+        for (n, (reason, _)) in (1..).zip(Lost::default().by_reason()) {
+            all.set_named(reason, n);
+        }
+        assert_eq!(all.by_reason().map(|(_, count)| count), std::array::from_fn(|n| n as u64 + 1));
+        all.set_named("no such reason", 99);
+        assert_eq!(all.plus(&all).since(&all), all);
     }
 }

@@ -1,4 +1,4 @@
-//! CPU samples in, profile windows of 10 s out: a bounded row of them, oldest first. Never names an address.
+//! Samples in, profile windows of 10 s out, each once: whoever takes it names it and keeps it. Never names an address.
 //!
 //! The open window is kept as slices of 1 s. A slice is closed by the tick that ends it and never changes again, so
 //! that what is shown can share it; ten of them are merged when the window closes.
@@ -15,7 +15,7 @@ pub const WINDOW: Nanos = Nanos::from_secs(10);
 /// Length of a slice of the open window.
 pub const SLICE: Nanos = Nanos::SECOND;
 
-/// The profile windows of the last minutes.
+/// The open profile window, and closed ones that nobody has taken yet.
 #[derive(Debug)]
 pub struct Profiles {
     closed: VecDeque<Arc<StackCounts>>,
@@ -26,7 +26,7 @@ pub struct Profiles {
 }
 
 impl Profiles {
-    /// Keeps `keep` closed windows; the first starts at `start`.
+    /// Keeps `keep` closed windows until they are taken; the first starts at `start`.
     pub fn new(keep: usize, start: Nanos) -> Self {
         Self {
             closed: VecDeque::new(),
@@ -66,9 +66,14 @@ impl Profiles {
         }
     }
 
-    /// Closed windows, then the closed slices of the open one, oldest first.
-    pub fn windows(&self) -> VecDeque<Arc<StackCounts>> {
-        self.closed.iter().chain(&self.slices).cloned().collect()
+    /// The windows that have closed since they were last taken, oldest first.
+    pub fn take_closed(&mut self) -> Vec<Arc<StackCounts>> {
+        self.closed.drain(..).collect()
+    }
+
+    /// The closed slices of the open window, oldest first.
+    pub fn slices(&self) -> &[Arc<StackCounts>] {
+        &self.slices
     }
 
     /// The slice that is still open.
@@ -87,7 +92,7 @@ mod tests {
     #[test]
     fn no_sample_is_lost_between_slices_and_windows() {
         let mut profiles = Profiles::new(100, Nanos(0));
-        let mut total = 0;
+        let (mut total, mut taken, mut windows) = (0, 0, 0);
         for tick in 1..=1_234_u64 {
             let now = Nanos(tick * Nanos::TICK.0);
             for nth in 0..tick % 5 {
@@ -110,18 +115,21 @@ mod tests {
                 total += 1;
             }
             profiles.tick(now);
-            let shown: u64 = profiles.windows().iter().map(|w| w.total()).sum();
-            assert_eq!(shown + profiles.open().total(), total, "at tick {tick}");
+            let closed = profiles.take_closed();
+            windows += closed.len();
+            taken += closed.iter().map(|w| w.total()).sum::<u64>();
+            let shown: u64 = profiles.slices().iter().map(|w| w.total()).sum();
+            assert_eq!(taken + shown + profiles.open().total(), total, "at tick {tick}");
         }
-        assert_eq!(profiles.windows().len(), 12 + 3, "123.4 s are 12 windows and 3 slices");
+        assert_eq!((windows, profiles.slices().len()), (12, 3), "123.4 s are 12 windows and 3 slices");
     }
 
     #[test]
-    fn old_windows_are_forgotten() {
+    fn windows_that_nobody_takes_are_forgotten() {
         let mut profiles = Profiles::new(3, Nanos(0));
         for second in 1..=100 {
             profiles.tick(Nanos::from_secs(second));
         }
-        assert_eq!(profiles.windows().len(), 3);
+        assert_eq!(profiles.take_closed().len(), 3);
     }
 }

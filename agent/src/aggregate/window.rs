@@ -13,6 +13,7 @@ use crate::aggregate::lost::Lost;
 use crate::aggregate::profiles::Profiles;
 use crate::aggregate::report::{self, Levels, Report, ReportDelta, ReportFault};
 use crate::aggregate::rows::{SocketRows, SocketTotals, SyscallRows, SyscallTotals, TaskDelta, TaskRows};
+use crate::aggregate::stacks::StackCounts;
 use crate::aggregate::table::Table;
 use crate::event::{Body, Event, Input, Process};
 use crate::units::{Nanos, Pid, PipelineName};
@@ -20,7 +21,7 @@ use crate::units::{Nanos, Pid, PipelineName};
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Closed profile windows of 10 s.
+    /// Closed profile windows of 10 s that wait to be taken.
     pub windows: usize,
     /// System call rows, 1.4 KiB each.
     pub syscalls: usize,
@@ -36,7 +37,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { windows: 31, syscalls: 4_096, sockets: 1_024, processes: 8_192, pipelines: 1_024, names_bytes: 64 << 20 }
+        Self { windows: 3, syscalls: 4_096, sockets: 1_024, processes: 8_192, pipelines: 1_024, names_bytes: 64 << 20 }
     }
 }
 
@@ -156,6 +157,11 @@ impl Aggregator {
     /// The profile windows.
     pub fn profiles(&self) -> &Profiles {
         &self.profiles
+    }
+
+    /// The profile windows that have closed since they were last taken, oldest first.
+    pub fn take_closed(&mut self) -> Vec<Arc<StackCounts>> {
+        self.profiles.take_closed()
     }
 
     /// The newest row of each (process, system call).

@@ -22,6 +22,29 @@ pub enum CpuSampling {
     OnDemand,
 }
 
+/// Whether something is recorded when nobody asks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recording {
+    /// Always.
+    Always,
+    /// Only while somebody watches.
+    #[default]
+    OnDemand,
+}
+
+/// What is recorded of the whole host when nobody asks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// On-CPU stacks.
+    pub cpu: CpuSampling,
+    /// Off-CPU and run-queue stacks.
+    pub sched: Recording,
+    /// Wakers' stacks.
+    pub wakeups: Recording,
+    /// Stacks of those who read from watched sockets.
+    pub socket_stacks: Recording,
+}
+
 /// What a registered pipeline needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Need<'a> {
@@ -59,8 +82,15 @@ impl Demand {
     }
 
     /// What the source shall bring at `now`.
-    pub fn wanted<'a>(&self, now: Nanos, cpu: CpuSampling, needs: impl IntoIterator<Item = Need<'a>>) -> Wanted {
-        let mut wanted = Wanted { cpu: (cpu == CpuSampling::Always).then_some(Scope::Host), ..Wanted::default() };
+    pub fn wanted<'a>(&self, now: Nanos, standing: Standing, needs: impl IntoIterator<Item = Need<'a>>) -> Wanted {
+        let Standing { cpu, sched, wakeups, socket_stacks } = standing;
+        let mut wanted = Wanted {
+            cpu: (cpu == CpuSampling::Always).then_some(Scope::Host),
+            sched: (sched == Recording::Always).then_some(Scope::Host),
+            wakeups: wakeups == Recording::Always,
+            socket_stacks: socket_stacks == Recording::Always,
+            ..Wanted::default()
+        };
         for need in needs {
             wanted.tasks.insert(need.pid);
             wanted.sockets.get_or_insert_default().insert(need.pid);
@@ -76,6 +106,9 @@ impl Demand {
                 WatchKind::Syscalls => widen(&mut wanted.syscalls, *pid),
                 // Sockets are found by their process; there is no such thing as all of them.
                 WatchKind::Sockets => wanted.sockets.get_or_insert_default().extend(*pid),
+                WatchKind::Sched => widen(&mut wanted.sched, *pid),
+                WatchKind::Wakeups => wanted.wakeups = true,
+                WatchKind::SocketStacks => wanted.socket_stacks = true,
             }
         }
         wanted.sockets = wanted.sockets.filter(|pids| !pids.is_empty());
@@ -99,24 +132,43 @@ fn widen(scope: &mut Option<Scope>, pid: Option<Pid>) {
 mod tests {
     use super::*;
 
+    const QUIET: Standing = Standing {
+        cpu: CpuSampling::OnDemand,
+        sched: Recording::OnDemand,
+        wakeups: Recording::OnDemand,
+        socket_stacks: Recording::OnDemand,
+    };
+
     fn watch(what: WatchKind, pid: Option<u32>, until: u64) -> Watch {
         Watch { what, pid: pid.map(Pid), until: Nanos(until) }
     }
 
     #[test]
     fn what_nobody_needs_is_not_wanted() {
-        assert_eq!(Demand::default().wanted(Nanos(0), CpuSampling::OnDemand, []), Wanted::default());
-        let always = Demand::default().wanted(Nanos(0), CpuSampling::Always, []);
+        assert_eq!(Demand::default().wanted(Nanos(0), QUIET, []), Wanted::default());
+        let always = Demand::default().wanted(Nanos(0), Standing::default(), []);
         assert_eq!(always, Wanted { cpu: Some(Scope::Host), ..Wanted::default() });
+    }
+
+    #[test]
+    fn what_is_always_recorded_and_what_somebody_watches_are_both_wanted() {
+        let mut demand = Demand::default();
+        demand.watch(watch(WatchKind::Sched, Some(7), 100));
+        let wanted = demand.wanted(Nanos(0), QUIET, []);
+        assert_eq!((wanted.sched, wanted.wakeups), (Some(Scope::Pids(BTreeSet::from([Pid(7)]))), false));
+        demand.watch(watch(WatchKind::Wakeups, Some(7), 100));
+        let standing = Standing { sched: Recording::Always, ..QUIET };
+        let wanted = demand.wanted(Nanos(0), standing, []);
+        assert_eq!((wanted.sched, wanted.wakeups, wanted.socket_stacks), (Some(Scope::Host), true, false));
     }
 
     #[test]
     fn a_watch_ends_by_itself() {
         let mut demand = Demand::default();
         demand.watch(watch(WatchKind::Syscalls, Some(7), 100));
-        let wanted = demand.wanted(Nanos(99), CpuSampling::OnDemand, []);
+        let wanted = demand.wanted(Nanos(99), QUIET, []);
         assert_eq!(wanted.syscalls, Some(Scope::Pids(BTreeSet::from([Pid(7)]))));
-        assert_eq!(demand.wanted(Nanos(100), CpuSampling::OnDemand, []), Wanted::default());
+        assert_eq!(demand.wanted(Nanos(100), QUIET, []), Wanted::default());
     }
 
     #[test]
@@ -124,11 +176,11 @@ mod tests {
         let name = PipelineName::try_from("p".to_owned()).unwrap();
         let need = Need { name: &name, pid: Pid(3), uid: Uid(1), report: Some(Path::new("/r")) };
         let mut demand = Demand::default();
-        let wanted = demand.wanted(Nanos(0), CpuSampling::OnDemand, [need]);
+        let wanted = demand.wanted(Nanos(0), QUIET, [need]);
         assert_eq!(wanted.syscalls, Some(Scope::Pids(BTreeSet::from([Pid(3)]))));
         assert_eq!((wanted.tasks.len(), wanted.reports.len(), wanted.cpu), (1, 1, None));
         demand.watch(watch(WatchKind::Syscalls, None, 10));
-        assert_eq!(demand.wanted(Nanos(0), CpuSampling::OnDemand, [need]).syscalls, Some(Scope::Host));
+        assert_eq!(demand.wanted(Nanos(0), QUIET, [need]).syscalls, Some(Scope::Host));
     }
 
     #[test]
@@ -137,7 +189,7 @@ mod tests {
         for pid in 0..1_000 {
             demand.watch(watch(WatchKind::Cpu, Some(pid), 1_000 + u64::from(pid)));
         }
-        let wanted = demand.wanted(Nanos(0), CpuSampling::OnDemand, []);
+        let wanted = demand.wanted(Nanos(0), QUIET, []);
         assert_eq!(wanted.cpu, Some(Scope::Pids((744..1_000).map(Pid).collect())));
     }
 }

@@ -78,6 +78,12 @@ pub enum WatchKind {
     Syscalls,
     /// Sockets.
     Sockets,
+    /// Off-CPU and run-queue stacks.
+    Sched,
+    /// Wakers' stacks.
+    Wakeups,
+    /// Stacks of those who read from a watched socket.
+    SocketStacks,
 }
 
 impl WatchKind {
@@ -86,7 +92,10 @@ impl WatchKind {
         match self {
             Self::Cpu => "cpu",
             Self::Syscalls => "syscalls",
-            Self::Sockets => "sockets",
+            // The stacks come with the rows, by the same probes.
+            Self::Sockets | Self::SocketStacks => "sockets",
+            Self::Sched => "sched",
+            Self::Wakeups => "wakeups",
         }
     }
 }

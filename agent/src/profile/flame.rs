@@ -1,10 +1,13 @@
-//! Flame graphs, drawn by inferno.
+//! Flame graphs, drawn by inferno: a profile in, an interactive SVG out. What is too narrow to be seen is not drawn, and
+//! the graph says how much that is; nothing is left out of the totals.
 
-use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
-use super::folded::folded_text;
-use super::model::Profile;
+use super::folded::{Names, lines, push_number};
+use super::heading::{amount, scale};
+use super::model::{Origin, Profile};
+use super::palette::{Shade, palette};
+use super::tree::{Cut, Tree};
 
 /// Why a graph could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -17,26 +20,75 @@ pub enum FlameError {
     Draw(String),
 }
 
-/// An interactive SVG: width is samples, kernel frames stand apart by colour.
+/// Narrowest frame, as a share of the whole. Zoomed in to a hundredth, it is 12 pixels wide.
+const NARROWEST: f64 = 0.0001;
+
+/// Most frames in a graph; browsers become slow beyond.
+const MOST_FRAMES: usize = 10_000;
+
+/// What holds the place of threads that are too narrow.
+pub(super) const TOO_NARROW: &str = "[threads too narrow to draw]";
+
+/// An interactive SVG: width is the value of the profile's kind, kernel frames and notes stand apart by colour.
 pub fn flame_svg(profile: &Profile, title: &str, subtitle: &str) -> Result<Vec<u8>, FlameError> {
-    if profile.is_empty() {
+    let kind = profile.kind;
+    let mut tree = Tree::of(profile, |stack| [stack.value(kind), 0]);
+    let cut = tree.cut(NARROWEST, MOST_FRAMES);
+    if tree.total[0] == 0 {
         return Err(FlameError::Empty);
     }
-    let text = folded_text(profile);
+    let names = Names::of(profile);
+    let mut text = String::new();
+    lines(&tree, &names, &mut text, |text, [value, _]| push_number(text, value));
+    if cut.threads[0] > 0 {
+        text.push_str(TOO_NARROW);
+        text.push(' ');
+        push_number(&mut text, cut.threads[0]);
+    }
+    let scale = scale(kind, tree.total[0]);
+    let mut palette = palette(shades(&tree, profile, &names));
+    let mut options = options(title, &format!("{subtitle}{}", left_out(profile, &cut)));
+    scale.unit.clone_into(&mut options.count_name);
+    options.factor = scale.factor;
+    options.palette_map = Some(&mut palette);
+    draw(options, &text)
+}
+
+/// How every graph looks.
+pub(super) fn options<'a>(title: &str, subtitle: &str) -> Options<'a> {
     let mut options = Options::default();
     title.clone_into(&mut options.title);
     options.subtitle = Some(subtitle.to_owned());
-    profile.kind.unit().clone_into(&mut options.count_name);
-    options.colors = Palette::Multi(MultiPalette::Java);
-    // The same frame has the same colour in every graph, so that two can be compared by eye.
-    options.hash = true;
     options.font_size = 12;
     // The start of a path says more than its end: which crate, which module.
     options.text_truncate_direction = TextTruncateDirection::Right;
-    options.min_width = 0.1;
+    // What is too narrow has been left out already; this leaves out what has no width at all.
+    options.min_width = 0.001;
+    options.deterministic = true;
+    options
+}
+
+pub(super) fn draw(mut options: Options<'_>, text: &str) -> Result<Vec<u8>, FlameError> {
     let mut svg = Vec::new();
     from_lines(&mut options, text.lines(), &mut svg).map_err(|cause| FlameError::Draw(cause.to_string()))?;
     Ok(svg)
+}
+
+fn shades<'a>(tree: &'a Tree, profile: &'a Profile, names: &'a Names<'_>) -> impl Iterator<Item = (&'a str, Shade)> {
+    let nodes = tree.nodes.iter().map(|node| {
+        let origin = || profile.frames.get(node.name as usize).map_or(Origin::Note, |frame| frame.origin);
+        let shade = if node.depth == 0 { Shade::Thread } else { Shade::Frame(origin()) };
+        (names.get(node.depth, node.name), shade)
+    });
+    [("", Shade::Thread), (TOO_NARROW, Shade::Frame(Origin::Note))].into_iter().chain(nodes)
+}
+
+fn left_out(profile: &Profile, cut: &Cut) -> String {
+    if cut.nodes == 0 {
+        return String::new();
+    }
+    let value = amount(profile.kind, cut.value[0]);
+    format!(" — {} frames too narrow to draw, {value} in them", cut.nodes)
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //!
 //! Stacks are unique and sorted, and so are frames: the same facts are the same bytes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::aggregate::lost::Lost;
 use crate::units::{Nanos, Pid, ProfileKind};
+
+pub use super::builder::Builder;
 
 /// One kind of stacks over one span.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,13 @@ pub enum Origin {
     Note,
 }
 
+impl Origin {
+    /// What a frame is of which only the name is known: a name all in brackets is a note.
+    pub fn of_text(name: &str) -> Self {
+        if name.starts_with('[') && name.ends_with(']') { Self::Note } else { Self::User }
+    }
+}
+
 /// Whose a stack is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
@@ -61,6 +69,13 @@ pub struct Owner {
     pub cgroup: Option<Arc<str>>,
     /// Id of its container.
     pub container: Option<Arc<str>>,
+}
+
+impl Owner {
+    /// An owner of whom only the name is known.
+    pub fn named(comm: Arc<str>) -> Self {
+        Self { pid: None, uid: None, comm, cgroup: None, container: None }
+    }
 }
 
 /// One stack of one owner.
@@ -94,6 +109,11 @@ impl Profile {
         self.stacks.is_empty()
     }
 
+    /// Samples behind it, of all stacks.
+    pub fn samples(&self) -> u64 {
+        self.stacks.iter().map(|stack| stack.samples).fold(0, u64::saturating_add)
+    }
+
     /// Sum of all values.
     pub fn total(&self) -> u64 {
         self.stacks.iter().map(|stack| stack.value(self.kind)).fold(0, u64::saturating_add)
@@ -108,76 +128,4 @@ impl Profile {
     pub fn owner_of(&self, stack: &Stack) -> Option<&Owner> {
         self.owners.get(stack.owner as usize)
     }
-}
-
-/// Puts profiles together: windows of one kind into one, or stacks into a new one.
-#[derive(Debug, Default)]
-pub struct Builder {
-    frames: HashMap<Frame, u32>,
-    owners: HashMap<Owner, u32>,
-    stacks: HashMap<(u32, Box<[u32]>), Sum>,
-}
-
-/// Samples and weight.
-type Sum = (u64, u64);
-
-impl Builder {
-    /// The index of a frame.
-    pub fn frame(&mut self, frame: Frame) -> u32 {
-        let next = u32::try_from(self.frames.len()).expect("fewer than 2^32 frames fit into memory");
-        *self.frames.entry(frame).or_insert(next)
-    }
-
-    /// The index of an owner.
-    pub fn owner(&mut self, owner: Owner) -> u32 {
-        let next = u32::try_from(self.owners.len()).expect("fewer than 2^32 owners fit into memory");
-        *self.owners.entry(owner).or_insert(next)
-    }
-
-    /// Adds to a stack; indices are those that this builder gave.
-    pub fn add(&mut self, owner: u32, frames: Box<[u32]>, samples: u64, weight: u64) {
-        let sum = self.stacks.entry((owner, frames)).or_insert((0, 0));
-        sum.0 = sum.0.saturating_add(samples);
-        sum.1 = sum.1.saturating_add(weight);
-    }
-
-    /// Adds all stacks of a profile that `keep` says yes to.
-    pub fn merge(&mut self, other: &Profile, keep: impl Fn(&Owner) -> bool) {
-        let frames: Vec<u32> = other.frames.iter().map(|frame| self.frame(frame.clone())).collect();
-        let owners: Vec<Option<u32>> =
-            other.owners.iter().map(|owner| keep(owner).then(|| self.owner(owner.clone()))).collect();
-        for stack in &other.stacks {
-            if let Some(owner) = owners.get(stack.owner as usize).copied().flatten() {
-                let mapped = stack.frames.iter().filter_map(|f| frames.get(*f as usize)).copied().collect();
-                self.add(owner, mapped, stack.samples, stack.weight);
-            }
-        }
-    }
-
-    /// The profile, sorted.
-    pub fn finish(self, kind: ProfileKind, start: Nanos, end: Nanos, lost: Lost) -> Profile {
-        let (frames, frame_places) = sorted(self.frames);
-        let (owners, owner_places) = sorted(self.owners);
-        let mut stacks: Vec<Stack> = self
-            .stacks
-            .into_iter()
-            .map(|((owner, mut path), (samples, weight))| {
-                path.iter_mut().for_each(|f| *f = frame_places[*f as usize]);
-                Stack { owner: owner_places[owner as usize], frames: path, samples, weight }
-            })
-            .collect();
-        stacks.sort_unstable_by(|a, b| (a.owner, &a.frames).cmp(&(b.owner, &b.frames)));
-        Profile { kind, start, end, frames, owners, stacks, lost }
-    }
-}
-
-/// The keys in their order, and where each index has gone.
-fn sorted<T: Ord>(indices: HashMap<T, u32>) -> (Vec<T>, Vec<u32>) {
-    let mut all: Vec<(T, u32)> = indices.into_iter().collect();
-    all.sort_unstable();
-    let mut places = vec![0; all.len()];
-    for (place, (_, old)) in (0..).zip(&all) {
-        places[*old as usize] = place;
-    }
-    (all.into_iter().map(|(key, _)| key).collect(), places)
 }

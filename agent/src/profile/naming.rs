@@ -1,15 +1,18 @@
 //! Counted stacks and names in, profiles out: one kind at a time. Losses become frames of their own, so that they are
 //! seen where one looks.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use agent_common::SampleKind;
+use foldhash::fast::RandomState;
 
 use super::model::{Builder, Frame, Origin, Owner, Profile};
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
 use crate::symbolize::names::clean;
-use crate::symbolize::resolver::frames;
+use crate::symbolize::resolver::place;
 use crate::symbolize::{Names, Space};
 use crate::units::ProfileKind;
 
@@ -34,12 +37,13 @@ pub fn name_stacks(
     keep: impl Fn(&StackKey) -> bool,
     label: impl Fn(&StackKey) -> Owner,
 ) -> Profile {
-    let mut builder = Builder::default();
+    let (mut builder, mut known, mut path) = (Builder::default(), Known::default(), Vec::new());
     let wanted = samples_of(kind);
     for (key, tally) in counts.counts.iter().filter(|(key, _)| wanted.contains(&key.kind) && keep(key)) {
         let owner = builder.owner(label(key));
-        let path = path(&mut builder, key, names);
-        builder.add(owner, path, tally.samples, tally.weight);
+        path.clear();
+        append_path(&mut path, &mut known, &mut builder, key, names);
+        builder.add(owner, &path, tally.samples, tally.weight);
     }
     if kind == ProfileKind::Cpu {
         add_losses(&mut builder, counts, lost);
@@ -53,25 +57,47 @@ pub fn plain_owner(key: &StackKey) -> Owner {
     Owner { pid: Some(key.pid), uid: Some(key.uid.0), comm, cgroup: None, container: None }
 }
 
-fn path(builder: &mut Builder, key: &StackKey, names: &Names) -> Box<[u32]> {
-    let mut path = Vec::with_capacity(key.user.len() + key.kernel.len());
-    for (stack, space, origin) in
-        [(&key.user, Space::User(key.pid), Origin::User), (&key.kernel, Space::Kernel, Origin::Kernel)]
-    {
-        let places: Vec<(Space, u64)> = frames(stack, space).collect();
-        for (space, address) in places.into_iter().rev() {
-            match names.get(space, address) {
-                Some(found) => {
-                    path.extend(found.iter().map(|name| builder.frame(Frame { name: Arc::clone(name), origin })));
-                }
-                None if origin == Origin::Kernel => {
-                    path.push(builder.frame(Frame { name: "vmlinux+0x?".into(), origin }));
-                }
-                None => path.push(builder.frame(Frame { name: format!("unnamed+{address:#x}").into(), origin })),
+/// Frames of the addresses that were met before: looking a name up costs more than everything else here.
+#[derive(Default)]
+struct Known {
+    places: HashMap<(Space, u64), Range<u32>, RandomState>,
+    frames: Vec<u32>,
+}
+
+impl Known {
+    /// Appends the frames at an address, outermost first.
+    fn append(&mut self, builder: &mut Builder, names: &Names, space: Space, address: u64, path: &mut Vec<u32>) {
+        let place = self.places.entry((space, address)).or_insert_with(|| {
+            let start = self.frames.len();
+            add_frames(builder, names, space, address, &mut self.frames);
+            index(start)..index(self.frames.len())
+        });
+        path.extend_from_slice(&self.frames[place.start as usize..place.end as usize]);
+    }
+}
+
+fn index(at: usize) -> u32 {
+    u32::try_from(at).expect("fewer than 2^32 frames fit into memory")
+}
+
+fn add_frames(builder: &mut Builder, names: &Names, space: Space, address: u64, to: &mut Vec<u32>) {
+    let origin = if space == Space::Kernel { Origin::Kernel } else { Origin::User };
+    match names.get(space, address) {
+        Some(found) => to.extend(found.iter().map(|name| builder.frame(Frame { name: Arc::clone(name), origin }))),
+        None if origin == Origin::Kernel => to.push(builder.frame(Frame { name: "vmlinux+0x?".into(), origin })),
+        None => to.push(builder.frame(Frame { name: format!("unnamed+{address:#x}").into(), origin })),
+    }
+}
+
+/// The frames of a stack, outermost first: the user's, then those of the kernel that they called.
+fn append_path(path: &mut Vec<u32>, known: &mut Known, builder: &mut Builder, key: &StackKey, names: &Names) {
+    for (stack, space) in [(&key.user, Space::User(key.pid)), (&key.kernel, Space::Kernel)] {
+        for (at, address) in stack.iter().enumerate().rev() {
+            if let Some((space, address)) = place(at, *address, space) {
+                known.append(builder, names, space, address, path);
             }
         }
     }
-    path.into_boxed_slice()
 }
 
 fn add_losses(builder: &mut Builder, counts: &StackCounts, lost: &Lost) {
@@ -80,7 +106,7 @@ fn add_losses(builder: &mut Builder, counts: &StackCounts, lost: &Lost) {
     for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
         let owner = builder.owner(Owner { pid: None, uid: None, comm: "[lost]".into(), cgroup: None, container: None });
         let frame = builder.frame(Frame { name: format!("[lost: {reason}]").into(), origin: Origin::Note });
-        builder.add(owner, Box::new([frame]), count, 0);
+        builder.add(owner, &[frame], count, 0);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Live agent, replay and simulation all run this one. It reads no clock, does no I/O and never waits: time comes in
 //! with the events.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
@@ -13,7 +13,7 @@ use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
 use crate::aggregate::window::{Aggregator, Limits, Window};
 use crate::control::decide::{Hand, State, Tuning, decide};
-pub use crate::control::demand::CpuSampling;
+pub use crate::control::demand::{CpuSampling, Recording, Standing};
 use crate::control::demand::{Demand, Need};
 use crate::control::log::Log;
 use crate::event::{Body, Comm, Decoder, Event, Input, Process, RawBatch};
@@ -25,8 +25,8 @@ use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
 /// What the core is told at its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CoreConfig {
-    /// Whether on-CPU stacks are sampled when nobody asks for them.
-    pub cpu: CpuSampling,
+    /// What is recorded when nobody asks for it.
+    pub standing: Standing,
     /// How much is kept.
     pub limits: Limits,
 }
@@ -129,7 +129,7 @@ impl Core {
             uid: pipeline.uid,
             report: pipeline.registration.report.as_deref(),
         });
-        self.demand.wanted(now, self.config.cpu, needs)
+        self.demand.wanted(now, self.config.standing, needs)
     }
 
     /// The registered pipelines, by name.
@@ -137,9 +137,14 @@ impl Core {
         self.pipelines.iter().map(|(name, pipeline)| pipeline.view(name, self.tuning)).collect()
     }
 
-    /// Profile windows, oldest first: closed ones of 10 s, then closed slices of 1 s of the open one.
-    pub fn profiles(&self) -> VecDeque<Arc<StackCounts>> {
-        self.aggregator.profiles().windows()
+    /// Closed slices of 1 s of the open profile window, oldest first.
+    pub fn slices(&self) -> &[Arc<StackCounts>] {
+        self.aggregator.profiles().slices()
+    }
+
+    /// The profile windows of 10 s that have closed since they were last taken, oldest first.
+    pub fn take_closed(&mut self) -> Vec<Arc<StackCounts>> {
+        self.aggregator.take_closed()
     }
 
     /// Samples that are in no closed slice yet, the newest second of them.

@@ -3,7 +3,7 @@
 //! Each turn pulls what is ready, feeds the core, and at a tick writes pages, prolongs leases, shows a new view and tells
 //! the source what is wanted next. An agent that ends takes its socket along and leaves the pages: nothing jumps.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,29 +12,29 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::aggregate::stacks::StackCounts;
 use crate::config::{Config, Switch};
 use crate::event::{Input, RawBatch, WatchKind};
-use crate::run::core::{Core, CoreConfig, CpuSampling, TickOutcome};
+use crate::run::core::{Core, CoreConfig, CpuSampling, Recording, Standing, TickOutcome};
 use crate::run::live_source::LiveSource;
 use crate::run::liveness::Liveness;
 use crate::run::own_cost::OwnCostMeter;
 use crate::run::recorder::Recorder;
 use crate::serve::accept::{Limits, serve};
 use crate::serve::app::App;
+use crate::serve::archive::NoArchive;
 use crate::serve::check::Preflight;
 use crate::serve::claims::Claims;
 use crate::serve::listener::Bound;
 use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
-use crate::serve::render::Renderer;
+use crate::serve::render::{Renderer, Stretch};
 use crate::serve::routes::router;
 use crate::serve::view::{Listed, View};
-use crate::source::clock::{boottime, monotonic};
+use crate::source::clock::{boottime, monotonic, wall};
 use crate::source::inbox::InboxSender;
 use crate::source::recording::Host;
 use crate::source::{EventSource as _, Pulled, Wanted};
-use crate::units::{Nanos, Pid, Uid};
+use crate::units::{Nanos, Pid, ProfileKind, Uid};
 
 /// Time after which a probe that was refused is tried again.
 const TRY_AGAIN: Nanos = Nanos::from_secs(10);
@@ -68,7 +68,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     let started = monotonic();
     let (views, seen) = watch::channel(Arc::new(View { now: started, started, ..View::default() }));
     let claims = Claims::default();
-    let renderer = Renderer::start().context("start the thread that draws profiles")?;
+    let renderer = Renderer::start(NoArchive).context("start the thread that draws profiles")?;
     let host = Host::new(kernel_release(), started);
     let recording = Recorder::begin(options.record.as_deref(), &host)?;
     let app = App {
@@ -79,12 +79,13 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         renderer: renderer.clone(),
         preflight: options.preflight,
         clock: monotonic,
+        wall,
         agent,
     };
     if config.tune == Switch::Off {
         sender.send(Input::Pause).context("pause tuning")?;
     }
-    let core = Core::new(CoreConfig { cpu: cpu_sampling(config.cpu), ..CoreConfig::default() }, started);
+    let core = Core::new(CoreConfig { standing: standing(config), ..CoreConfig::default() }, started);
     let mut agent = Agent {
         core,
         source,
@@ -93,6 +94,8 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         own: OwnCostMeter::default(),
         renderer,
         named: started,
+        closed: started,
+        recorded: BTreeSet::new(),
         losses: LossLog::default(),
         claims,
         sender,
@@ -141,11 +144,39 @@ fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-fn cpu_sampling(switch: Switch) -> CpuSampling {
-    match switch {
-        Switch::On => CpuSampling::Always,
-        Switch::Off => CpuSampling::OnDemand,
+/// What the configuration records all the time.
+fn standing(config: &Config) -> Standing {
+    use ProfileKind::{Cpu, Offcpu, Runq, Sock, Wakeup, Wall};
+    let always = |kinds: &[ProfileKind]| {
+        if kinds.iter().any(|kind| config.kinds.contains(kind)) { Recording::Always } else { Recording::OnDemand }
+    };
+    Standing {
+        cpu: match (config.cpu, always(&[Cpu, Wall])) {
+            (Switch::On, Recording::Always) => CpuSampling::Always,
+            _ => CpuSampling::OnDemand,
+        },
+        sched: always(&[Offcpu, Runq, Wall, Wakeup]),
+        wakeups: always(&[Wakeup]),
+        socket_stacks: always(&[Sock]),
     }
+}
+
+/// The kinds of profiles that can be made of what is wanted and can be had.
+fn recorded(wanted: &Wanted, attached: &[&'static str]) -> BTreeSet<ProfileKind> {
+    let had = |what: WatchKind, is_wanted: bool| is_wanted && attached.contains(&what.family());
+    let cpu = had(WatchKind::Cpu, wanted.cpu.is_some());
+    let sched = had(WatchKind::Sched, wanted.sched.is_some());
+    let wakeups = sched && had(WatchKind::Wakeups, wanted.wakeups);
+    let sock = had(WatchKind::SocketStacks, wanted.socket_stacks && wanted.sockets.is_some());
+    let kinds = [
+        (ProfileKind::Cpu, cpu),
+        (ProfileKind::Offcpu, sched),
+        (ProfileKind::Runq, sched),
+        (ProfileKind::Wall, cpu && sched),
+        (ProfileKind::Wakeup, wakeups),
+        (ProfileKind::Sock, sock),
+    ];
+    kinds.into_iter().filter(|(_, is_recorded)| *is_recorded).map(|(kind, _)| kind).collect()
 }
 
 struct Agent {
@@ -155,8 +186,12 @@ struct Agent {
     liveness: Liveness,
     own: OwnCostMeter,
     renderer: Renderer,
-    /// End of the newest profile whose names have been looked up.
+    /// End of the newest slice whose names have been looked up.
     named: Nanos,
+    /// End of the newest profile window that has closed.
+    closed: Nanos,
+    /// Kinds of profiles that were wanted at any time in the open window.
+    recorded: BTreeSet<ProfileKind>,
     losses: LossLog,
     claims: Claims,
     sender: InboxSender,
@@ -209,12 +244,15 @@ impl Agent {
         degraded.extend(self.source.degraded());
         degraded.extend(self.refused.iter().cloned());
         degraded.extend(self.recording.degraded().map(str::to_owned));
+        self.hand_over();
         let view = View {
             now,
             started: self.started,
             paused: self.core.paused(),
             pipelines,
-            profiles: self.profiles(),
+            slices: self.core.slices().to_vec(),
+            closed: self.closed,
+            recorded: self.recorded.iter().copied().collect(),
             syscalls: Arc::clone(&self.syscalls),
             sockets: Arc::clone(&self.sockets),
             lost: self.core.lost(),
@@ -240,14 +278,23 @@ impl Agent {
         }
     }
 
-    /// The profiles; those that closed since the last look are handed over for their names, while their processes live.
-    fn profiles(&mut self) -> VecDeque<Arc<StackCounts>> {
-        let profiles = self.core.profiles();
-        for closed in profiles.iter().filter(|w| w.start >= self.named) {
-            self.renderer.resolve(Arc::clone(closed));
+    /// Hands over what has closed: slices for their names while their processes live, windows to be kept.
+    fn hand_over(&mut self) {
+        let closed = self.core.take_closed();
+        if !closed.is_empty() {
+            let kinds: Arc<[ProfileKind]> = self.recorded.iter().copied().collect();
+            for window in closed {
+                self.closed = window.end;
+                let lost = self.losses.between(window.start, window.end);
+                self.renderer.close(Stretch { stacks: window, kinds: Arc::clone(&kinds), lost });
+            }
+            // What was recorded for somebody's asking may not be in the next window.
+            self.recorded = recorded(&self.wanted, &self.source.attached());
         }
-        self.named = profiles.back().map_or(self.named, |newest| newest.end);
-        profiles
+        for slice in self.core.slices().iter().filter(|slice| slice.start >= self.named) {
+            self.renderer.resolve(Arc::clone(slice));
+        }
+        self.named = self.core.slices().last().map_or(self.named, |newest| newest.end);
     }
 
     /// Ends a recording with the names of everything in it. Whatever happens to it, the agent ends as it should.
@@ -276,6 +323,7 @@ impl Agent {
             }
         }
         (self.wanted, self.refused, self.applied) = (wanted, refused, now);
+        self.recorded.extend(recorded(&self.wanted, &self.source.attached()));
     }
 }
 

@@ -32,6 +32,8 @@ pub struct App {
     pub preflight: Preflight,
     /// The monotonic clock.
     pub clock: fn() -> Nanos,
+    /// The wall clock, for times that people give.
+    pub wall: fn() -> Nanos,
     /// User the agent runs as.
     pub agent: Uid,
 }

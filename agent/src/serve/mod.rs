@@ -3,10 +3,13 @@
 
 pub mod accept;
 pub mod app;
+pub mod archive;
 pub mod body;
 pub mod check;
 pub mod claims;
+pub mod filter;
 pub mod handlers;
+mod labels;
 pub mod listener;
 pub mod listing;
 pub mod losses;
@@ -18,6 +21,8 @@ pub mod query;
 pub mod render;
 pub mod reply;
 pub mod routes;
+pub mod span;
 pub mod validate;
 pub mod view;
+mod windows;
 mod wire;

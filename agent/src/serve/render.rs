@@ -1,24 +1,32 @@
-//! Draws profiles on a thread of its own, so that symbols of a big binary never delay a tick.
+//! Names windows and draws profiles on a thread of its own, so that symbols of a big binary never delay a tick.
 //!
-//! Windows are handed over when they close, while their processes most likely still live; a request draws from what is
-//! known by then and looks up the rest.
+//! Slices are handed over when they close, while their processes most likely still live; windows follow, are named and
+//! kept packed; a request draws from those.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
+use crate::profile::model::Profile;
 use crate::profile::{FlameError, flame_svg, folded_text, name_stacks, plain_owner, profile_json};
-use crate::symbolize::{Names, Resolver};
+use crate::serve::archive::Archive;
+use crate::serve::filter::Filter;
+use crate::serve::windows::{Found, Windows};
+pub use crate::serve::windows::{Question, Stretch};
+use crate::symbolize::Names;
 use crate::units::{Nanos, Pid, ProfileKind};
 
 /// Jobs that may wait.
 const CAPACITY: usize = 64;
 
 /// The form of a profile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ProfileFormat {
     /// A flame graph.
     #[default]
@@ -32,18 +40,10 @@ pub enum ProfileFormat {
 /// What to draw.
 #[derive(Clone, Debug)]
 pub struct RenderRequest {
-    /// The windows, oldest first.
-    pub profiles: Vec<Arc<StackCounts>>,
-    /// One process, or all.
-    pub pid: Option<Pid>,
+    /// What is asked for.
+    pub question: Question,
     /// The form.
     pub format: ProfileFormat,
-    /// First instant asked for.
-    pub from: Nanos,
-    /// Last instant asked for.
-    pub to: Nanos,
-    /// What was lost meanwhile.
-    pub lost: Lost,
 }
 
 /// What was drawn.
@@ -53,11 +53,22 @@ pub struct Rendered {
     pub content_type: &'static str,
     /// The profile.
     pub bytes: Vec<u8>,
+    /// What could not be read of the history, in words.
+    pub trouble: Option<String>,
 }
 
 /// Why nothing was drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
+    /// Of no window that the span takes was the kind recorded.
+    #[error("not recorded")]
+    NotRecorded {
+        /// What could not be read of the history.
+        trouble: Option<String>,
+    },
+    /// It was recorded, and nothing was seen.
+    #[error("no sample")]
+    NothingSeen,
     /// Nothing to draw, or drawing failed.
     #[error(transparent)]
     Flame(#[from] FlameError),
@@ -74,6 +85,7 @@ pub enum RenderError {
 
 enum Job {
     Resolve(Arc<StackCounts>),
+    Close(Stretch),
     Names(oneshot::Sender<Vec<u8>>),
     Render(Box<RenderRequest>, oneshot::Sender<Result<Rendered, RenderError>>),
 }
@@ -82,21 +94,36 @@ enum Job {
 #[derive(Clone, Debug)]
 pub struct Renderer {
     jobs: SyncSender<Job>,
+    skipped: Arc<AtomicU64>,
 }
 
 impl Renderer {
-    /// Starts the thread.
-    pub fn start() -> std::io::Result<Self> {
+    /// Starts the thread; what memory does not hold is in `archive`.
+    pub fn start(archive: impl Archive + 'static) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(CAPACITY);
-        std::thread::Builder::new().name("tg-render".to_owned()).spawn(move || work(&queue))?;
-        Ok(Self { jobs })
+        let work = move || work(&queue, Windows::over(Box::new(archive)));
+        std::thread::Builder::new().name("tg-render".to_owned()).spawn(work)?;
+        Ok(Self { jobs, skipped: Arc::default() })
     }
 
-    /// Hands a window over for its names to be looked up. A full queue skips it: a request looks up what is missing.
-    pub fn resolve(&self, window: Arc<StackCounts>) {
-        if let Err(TrySendError::Disconnected(_)) = self.jobs.try_send(Job::Resolve(window)) {
+    /// Hands a slice over for its names to be looked up. A full queue skips it: what is missing is looked up later.
+    pub fn resolve(&self, slice: Arc<StackCounts>) {
+        if let Err(TrySendError::Disconnected(_)) = self.jobs.try_send(Job::Resolve(slice)) {
             tracing::error!("the thread that draws profiles has ended");
         }
+    }
+
+    /// Hands a closed window over to be named and kept. One that finds the queue full is lost, and counted.
+    pub fn close(&self, window: Stretch) {
+        if self.jobs.try_send(Job::Close(window)).is_err() {
+            self.skipped.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("a window of profiles is lost: the thread that names them is behind, or has ended");
+        }
+    }
+
+    /// Windows lost because the thread was behind.
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
     }
 
     /// The table of names as JSON, the last record of a recording.
@@ -121,23 +148,23 @@ impl Renderer {
     }
 }
 
-fn work(queue: &Receiver<Job>) {
+fn work(queue: &Receiver<Job>, mut windows: Windows) {
     // Names are never urgent: whatever the host runs goes first. Failing that, they cost a little latency.
     if let Err(errno) = rustix::process::nice(10) {
         tracing::debug!(%errno, "lower the priority of the renderer");
     }
-    let mut resolver = Resolver::new();
     while let Ok(job) = queue.recv() {
         match job {
-            Job::Resolve(window) => resolver.resolve(&window),
+            Job::Resolve(slice) => windows.note(&slice),
+            Job::Close(window) => windows.close(&window),
             Job::Names(reply) => {
-                let json = serde_json::to_vec(resolver.names()).unwrap_or_default();
+                let json = serde_json::to_vec(windows.names()).unwrap_or_default();
                 if reply.send(json).is_err() {
                     tracing::debug!("nobody waits for the names any more");
                 }
             }
             Job::Render(request, reply) => {
-                if reply.send(render(&mut resolver, &request)).is_err() {
+                if reply.send(render(&mut windows, &request)).is_err() {
                     tracing::debug!("a profile was drawn for a client that has gone");
                 }
             }
@@ -145,16 +172,17 @@ fn work(queue: &Receiver<Job>) {
     }
 }
 
-fn render(resolver: &mut Resolver, request: &RenderRequest) -> Result<Rendered, RenderError> {
-    let mut merged = StackCounts::starting(request.from);
-    for window in &request.profiles {
-        merged.merge(window);
+fn render(windows: &mut Windows, request: &RenderRequest) -> Result<Rendered, RenderError> {
+    let RenderRequest { question, format } = request;
+    let Found { profile, windows, covered, trouble } = windows.find(question);
+    if windows == 0 {
+        return Err(RenderError::NotRecorded { trouble });
     }
-    if let Some(pid) = request.pid {
-        merged.counts.retain(|key, _| key.pid == pid);
+    if profile.is_empty() {
+        return Err(RenderError::NothingSeen);
     }
-    resolver.resolve(&merged);
-    draw(&merged, resolver.names(), request.pid, request.format, &request.lost)
+    let rendered = draw_profile(&profile, &question.filter.whose(), covered, *format)?;
+    Ok(Rendered { trouble, ..rendered })
 }
 
 /// Draws a merged profile whose names are known.
@@ -166,18 +194,26 @@ pub fn draw(
     lost: &Lost,
 ) -> Result<Rendered, RenderError> {
     let keep = |key: &StackKey| pid.is_none_or(|pid| pid == key.pid);
-    let folded = name_stacks(merged, ProfileKind::Cpu, names, lost, keep, plain_owner);
-    Ok(match format {
+    let profile = name_stacks(merged, ProfileKind::Cpu, names, lost, keep, plain_owner);
+    let whose = Filter { pid, ..Filter::default() }.whose();
+    draw_profile(&profile, &whose, merged.end.since(merged.start), format)
+}
+
+fn draw_profile(
+    profile: &Profile,
+    whose: &str,
+    covered: Nanos,
+    format: ProfileFormat,
+) -> Result<Rendered, RenderError> {
+    let (content_type, bytes) = match format {
         ProfileFormat::Svg => {
-            let whose = pid.map_or_else(|| "whole host".to_owned(), |pid| format!("process {pid}"));
-            let title = format!("On-CPU time, {whose}");
-            let seconds = merged.end.since(merged.start).as_secs_f64();
-            let subtitle = format!("{} samples over {seconds:.0} s, {} lost", merged.total(), lost.samples());
-            Rendered { content_type: "image/svg+xml", bytes: flame_svg(&folded, &title, &subtitle)? }
+            let title = format!("{}, {whose}", profile.kind.title());
+            let (total, seconds, lost) = (profile.total(), covered.as_secs_f64(), profile.lost.samples());
+            let subtitle = format!("{total} {} over {seconds:.0} s, {lost} lost", profile.kind.unit());
+            ("image/svg+xml", flame_svg(profile, &title, &subtitle)?)
         }
-        ProfileFormat::Folded => {
-            Rendered { content_type: "text/plain; charset=utf-8", bytes: folded_text(&folded).into_bytes() }
-        }
-        ProfileFormat::Json => Rendered { content_type: "application/json", bytes: profile_json(&folded)? },
-    })
+        ProfileFormat::Folded => ("text/plain; charset=utf-8", folded_text(profile).into_bytes()),
+        ProfileFormat::Json => ("application/json", profile_json(profile)?),
+    };
+    Ok(Rendered { content_type, bytes, trouble: None })
 }

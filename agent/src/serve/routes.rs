@@ -57,7 +57,7 @@ pub static ROUTES: &[Route] = routes! {
     GET    "/v1/health"                    Anyone   host::health;
     GET    "/v1/doctor"                    Root     host::doctor;
     GET    "/v1/metrics"                   Root     host::metrics;
-    GET    "/v1/profiles/cpu"              Root     profiles::cpu;
+    GET    "/v1/profiles/{kind}"           Anyone   profiles::profile;
     GET    "/v1/syscalls"                  Root     watch::syscalls;
     GET    "/v1/sockets"                   Root     watch::sockets;
     GET    "/v1/pipelines"                 AnyOwner pipelines::list;

@@ -11,7 +11,7 @@ use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
 use crate::event::Comm;
 use crate::serve::losses::LossLog;
-use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
+use crate::units::{Generation, Nanos, Pid, PipelineName, ProfileKind, Settings, Uid};
 
 /// Everything the routes may show.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +24,12 @@ pub struct View {
     pub paused: bool,
     /// Registered pipelines, by name.
     pub pipelines: Vec<PipelineView>,
-    /// Profile windows of 10 s, oldest first; the last may still be open.
-    pub profiles: VecDeque<Arc<StackCounts>>,
+    /// Closed slices of 1 s of the open profile window, oldest first.
+    pub slices: Vec<Arc<StackCounts>>,
+    /// End of the newest profile window that has closed.
+    pub closed: Nanos,
+    /// Kinds of profiles that are being recorded.
+    pub recorded: Arc<[ProfileKind]>,
     /// System calls by process and call: cumulative counters, also of what was watched earlier.
     pub syscalls: Arc<Vec<Listed<SyscallRow>>>,
     /// Sockets, likewise.

@@ -3,13 +3,16 @@
 //!
 //! Rows are sent when they changed. The kernel counts, this file copies: no threshold and no policy here.
 
-use std::collections::{BTreeSet, HashMap};
+mod cgroups;
+mod stacks;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use agent_common::{
-    LOSS_REASONS, LossReason, PackedStart, RecordHeader, SocketRow, SocketSeen, SocketStats, SyscallKey, SyscallRow,
-    SyscallStats, Wire,
+    LOSS_REASONS, LossReason, PackedStart, SCOPE_CGROUPS, SocketRow, SocketSeen, SocketStats, SyscallKey, SyscallRow,
+    SyscallStats, WatchedCgroup, Wire,
 };
-use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
 
 use super::clock::monotonic;
 use super::host::{HostSource, Woken};
@@ -20,7 +23,7 @@ use super::{EventSource, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
 pub use crate::kernel::LoadOptions;
 use crate::kernel::{Family, LoadError, Probes};
-use crate::units::{Nanos, Pid};
+use crate::units::{CgroupId, Nanos, Pid};
 
 const WATCH_CPU: u32 = 1;
 const WATCH_SYSCALLS: u32 = 2;
@@ -28,10 +31,15 @@ const WATCH_SOCKETS: u32 = 4;
 /// What reads all of /proc, or all of a big table, is done once a second.
 const TICKS_A_SECOND: u64 = 10;
 
+/// How long the end of a look waits for the tables that its last samples need.
+const LAST_PATIENCE: Nanos = Nanos::SECOND;
+
 /// The live kernel.
 pub struct EbpfSource {
     probes: Probes,
     maps: Maps,
+    stacks: stacks::Stacks,
+    settle: Nanos,
     host: HostSource,
     wanted: Wanted,
     bits: HashMap<u32, u32>,
@@ -47,7 +55,7 @@ struct Maps {
     /// A byte for each process number, eight to a word.
     watch: Array<MapData, u64>,
     scope: Array<MapData, u32>,
-    samples: RingBuf<MapData>,
+    cgroups: Array<MapData, WatchedCgroup>,
     lost: PerCpuArray<MapData, u64>,
     syscalls: PerCpuHashMap<MapData, SyscallKey, SyscallStats>,
     starts: Array<MapData, PackedStart>,
@@ -73,15 +81,18 @@ impl EbpfSource {
         let maps = Maps {
             watch: probes.map("WATCH")?,
             scope: probes.map("SCOPE")?,
-            samples: probes.map("SAMPLES")?,
+            cgroups: probes.map("CGROUPS")?,
             lost: probes.map("LOST")?,
             syscalls: probes.map("SYSCALLS")?,
             starts: probes.map("STARTS")?,
             sockets: probes.map("SOCKETS")?,
         };
+        let stacks = stacks::Stacks::new(&mut probes, Nanos(options.period()))?;
         Ok(Self {
             probes,
             maps,
+            stacks,
+            settle: options.settle,
             host: HostSource::new(inbox),
             wanted: Wanted::default(),
             bits: HashMap::new(),
@@ -99,7 +110,11 @@ impl EbpfSource {
         if let Err(error) = self.watch(wanted) {
             degraded.push(error.to_string());
         }
+        if let Err(error) = self.stacks.follow(wanted, self.settle) {
+            degraded.push(error.to_string());
+        }
         let families = [
+            (Family::Processes, wanted.cpu.is_some() || wanted.sched.is_some() || wanted.socket_stacks),
             (Family::Cpu, wanted.cpu.is_some()),
             (Family::Syscalls, wanted.syscalls.is_some()),
             (Family::Sockets, wanted.sockets.is_some()),
@@ -126,6 +141,8 @@ impl EbpfSource {
     /// Appends what has come since the last tick, and ends that tick: for a look that is over.
     pub fn flush(&mut self, batch: &mut RawBatch) {
         self.ticks = self.ticks.next_multiple_of(TICKS_A_SECOND);
+        self.stacks.drain(monotonic(), batch, &mut BTreeSet::new());
+        self.stacks.finish(LAST_PATIENCE, batch);
         self.tick(batch);
     }
 
@@ -146,6 +163,11 @@ impl EbpfSource {
     /// Run time of the probes so far; known only where `kernel.bpf_stats_enabled` is set, because keeping it costs.
     pub fn run_time(&self) -> Option<Nanos> {
         self.probes.run_time()
+    }
+
+    /// What cannot be seen, although its probes are attached.
+    pub fn degraded(&self) -> Vec<String> {
+        self.stacks.degraded()
     }
 
     /// Names of the families that are attached.
@@ -174,6 +196,7 @@ impl EbpfSource {
     fn watch(&mut self, wanted: &Wanted) -> Result<(), LoadError> {
         let mut scope = 0;
         let mut bits: HashMap<u32, u32> = HashMap::new();
+        let mut cgroups: BTreeMap<CgroupId, u32> = BTreeMap::new();
         let mut add = |wish: Option<&Scope>, bit: u32| match wish {
             Some(Scope::Host) => scope |= bit,
             Some(Scope::Pids(pids)) => {
@@ -181,8 +204,11 @@ impl EbpfSource {
                     *bits.entry(pid.0).or_insert(0) |= bit;
                 }
             }
-            // Cgroups have a list of their own in the kernel.
-            Some(Scope::Cgroups(_)) | None => {}
+            Some(Scope::Cgroups(ids)) => {
+                scope |= bit << SCOPE_CGROUPS;
+                ids.iter().for_each(|id| *cgroups.entry(*id).or_insert(0) |= bit);
+            }
+            None => {}
         };
         add(wanted.cpu.as_ref(), WATCH_CPU);
         add(wanted.syscalls.as_ref(), WATCH_SYSCALLS);
@@ -190,6 +216,7 @@ impl EbpfSource {
             add(Some(&Scope::Pids(pids.clone())), WATCH_SOCKETS);
         }
         let failed = |cause| LoadError::Map { what: "set the watch list", cause };
+        cgroups::watch(&mut self.maps.cgroups, &cgroups)?;
         self.maps.scope.set(0, scope, 0).map_err(failed)?;
         let changed = |pid: &&u32| self.bits.get(pid) != bits.get(pid);
         let pids: BTreeSet<u32> = self.bits.keys().chain(bits.keys()).filter(changed).copied().collect();
@@ -218,20 +245,9 @@ impl EbpfSource {
         self.sent_sockets.clear();
     }
 
-    /// Moves the samples that wait from the ring buffer into `batch`.
-    fn drain(&mut self, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
-        while let Some(record) = self.maps.samples.next() {
-            if let Some((_, body)) = RecordHeader::from_prefix(&record)
-                && let Some(pid) = body.first_chunk::<4>()
-            {
-                seen.insert(Pid(u32::from_ne_bytes(*pid)));
-            }
-            batch.push_record(&record);
-        }
-    }
-
     fn snapshot(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
-        self.drain(batch, seen);
+        self.stacks.drain(now, batch, seen);
+        self.stacks.account(now, batch);
         if self.wanted.syscalls.is_some() {
             self.snapshot_syscalls(now, batch, seen);
         }
@@ -240,7 +256,7 @@ impl EbpfSource {
         }
         for reason in LossReason::ALL {
             let Ok(counts) = self.maps.lost.get(&(reason as u32), 0) else { continue };
-            let count = counts.iter().fold(0_u64, |sum, c| sum.saturating_add(*c));
+            let count = counts.iter().fold(self.stacks.lost(reason), |sum, c| sum.saturating_add(*c));
             let sent = &mut self.sent_lost[reason as usize];
             if *sent != count {
                 *sent = count;
@@ -378,9 +394,17 @@ fn sum(key: SyscallKey, per_cpu: &[SyscallStats]) -> SyscallRow {
 
 impl EventSource for EbpfSource {
     async fn pull(&mut self, until: Nanos, batch: &mut RawBatch) -> Result<Pulled, SourceError> {
-        if self.host.wait(until, batch).await == Woken::Tick {
-            self.tick(batch);
+        loop {
+            tokio::select! {
+                biased;
+                woken = self.host.wait(until, batch) => {
+                    if woken == Woken::Tick {
+                        self.tick(batch);
+                    }
+                    return Ok(Pulled::Batch);
+                }
+                () = self.stacks.happened() => self.stacks.look(),
+            }
         }
-        Ok(Pulled::Batch)
     }
 }

@@ -1,5 +1,6 @@
 //! Where facts come from: the live kernel, a recording, or a simulated host. The rest of the agent cannot tell.
 
+pub mod cgroups;
 pub mod clock;
 #[cfg(feature = "ebpf")]
 pub mod ebpf;

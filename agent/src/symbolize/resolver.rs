@@ -151,8 +151,13 @@ const LOWEST_ADDRESS: u64 = 4096;
 
 /// The addresses under which the frames of a stack are looked up: the innermost as it is, callers one byte earlier.
 pub fn frames(stack: &[u64], space: Space) -> impl Iterator<Item = (Space, u64)> + '_ {
-    let place = move |(i, address): (usize, &u64)| (space, if i == 0 { *address } else { address.saturating_sub(1) });
-    stack.iter().enumerate().map(place).filter(|(_, address)| *address >= LOWEST_ADDRESS)
+    stack.iter().enumerate().filter_map(move |(at, address)| place(at, *address, space))
+}
+
+/// The address under which frame number `at` of a stack is looked up; none where a chain of frame pointers has ended.
+pub fn place(at: usize, address: u64, space: Space) -> Option<(Space, u64)> {
+    let address = if at == 0 { address } else { address.saturating_sub(1) };
+    (address >= LOWEST_ADDRESS).then_some((space, address))
 }
 
 /// Where the files of a process are mapped.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use tidegate::config::{Config, RawConfig, Switch};
+use tidegate::units::ProfileKind;
 
 fn load(text: &str) -> Result<Config, String> {
     RawConfig::parse(Path::new("/etc/x.toml"), text).and_then(Config::try_from).map_err(|e| e.to_string())
@@ -23,12 +24,13 @@ fn an_empty_file_gives_the_defaults() {
 
 #[test]
 fn every_key_is_taken() {
-    let text = "socket = \"/tmp/a.sock\"\n[cpu]\nenabled = false\nhz = 199\n[syscalls]\nlatency_slots = 1024\n[tune]\nenabled = false\n";
+    let text = "socket = \"/tmp/a.sock\"\n[cpu]\nenabled = false\nhz = 199\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[tune]\nenabled = false\n";
     let want = Config {
         socket: "/tmp/a.sock".into(),
         pages: "/tmp/pages".into(),
         cpu: Switch::Off,
         hertz: 199,
+        kinds: vec![ProfileKind::Cpu, ProfileKind::Wall],
         latency_slots: 1024,
         tune: Switch::Off,
     };
@@ -58,6 +60,8 @@ fn a_value_out_of_range_is_named_with_what_is_allowed() {
     check("[syscalls]\nlatency_slots = 1000", &["`syscalls.latency_slots` = 1000", "power of two"]);
     check("[syscalls]\nlatency_slots = -1", &["= -1", "power of two"]);
     check("socket = \"api.sock\"", &["`socket` = \"api.sock\"", "absolute path"]);
+    check("[profiles]\nkinds = [\"gpu\"]", &["`profiles.kinds` = [\"gpu\"]", "\"offcpu\""]);
+    check("[profiles]\nkinds = \"cpu\"", &["a list of"]);
     check("cpu = 97", &["unknown key `cpu` = 97"]);
     check("[socket]\npath = 1", &["`socket`", "absolute path"]);
 }

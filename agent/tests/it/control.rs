@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
 use tidegate::event::{Input, RawBatch, Watch, WatchKind, encode};
-use tidegate::run::core::{Core, CoreConfig, CpuSampling, TickOutcome};
+use tidegate::run::core::{Core, CoreConfig, CpuSampling, Standing, TickOutcome};
 use tidegate::serve::view::{PipelineView, TuningState};
 use tidegate::source::sim::page;
 use tidegate::units::{BatchSize, FlushInterval, Generation, Nanos, Pid, PipelineName, Settings, Uid};
@@ -45,7 +45,13 @@ fn settings(batch: u64, interval: u64) -> Settings {
 impl Bench {
     fn new(registration: Registration, resumed: Option<(Generation, Settings)>) -> Self {
         let mut bench = Self {
-            core: Core::new(CoreConfig { cpu: CpuSampling::OnDemand, ..CoreConfig::default() }, Nanos(0)),
+            core: Core::new(
+                CoreConfig {
+                    standing: Standing { cpu: CpuSampling::OnDemand, ..Standing::default() },
+                    ..CoreConfig::default()
+                },
+                Nanos(0),
+            ),
             now: Nanos(0),
             words: [0; REPORT_WORDS],
             batch: RawBatch::new(),

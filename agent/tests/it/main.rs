@@ -3,11 +3,14 @@
 mod cli;
 mod config;
 mod control;
+mod profile_diff;
+mod profile_kit;
 mod replay;
 mod serve_agent;
 mod serve_kit;
 mod serve_limits;
 mod serve_listener;
+mod serve_profiles;
 mod serve_roles;
 mod serve_routes;
 mod serve_watch;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidegate::serve::accept::{Limits, serve};
 use tidegate::serve::app::App;
+use tidegate::serve::archive::NoArchive;
 use tidegate::serve::check::{Check, Preflight, Status};
 use tidegate::serve::claims::Claims;
 use tidegate::serve::listener::Bound;
@@ -63,9 +64,10 @@ pub(crate) fn stage(view: View) -> Stage {
         inbox: sender,
         pages: Pages::under(&directory.path().join("pages")),
         claims: Claims::default(),
-        renderer: Renderer::start().expect("start a thread"),
+        renderer: Renderer::start(NoArchive).expect("start a thread"),
         preflight,
         clock: || NOW,
+        wall: || NOW,
         agent: AGENT,
     };
     Stage { app, views, inbox, directory }

@@ -15,7 +15,8 @@ fn may(route: &Route, caller: u32) -> bool {
     let root = [ROOT, AGENT.0].contains(&caller);
     let owner = caller == OWNER;
     match (route.method.as_str(), route.path) {
-        ("GET", "/v1/health") => true,
+        // Of a profile everybody gets his own part.
+        ("GET", "/v1/health" | "/v1/profiles/{kind}") => true,
         ("GET", "/v1/pipelines") => root || owner || caller == OTHER_OWNER,
         ("PUT", "/v1/pipelines/{name}") => owner,
         ("GET" | "DELETE", "/v1/pipelines/{name}")
@@ -24,7 +25,7 @@ fn may(route: &Route, caller: u32) -> bool {
             "/v1/pipelines/{name}/settings" | "/v1/pipelines/{name}/signals" | "/v1/pipelines/{name}/decisions",
         )
         | ("POST", "/v1/pipelines/{name}/lease") => root || owner,
-        ("GET", "/v1/doctor" | "/v1/metrics" | "/v1/profiles/cpu" | "/v1/syscalls" | "/v1/sockets")
+        ("GET", "/v1/doctor" | "/v1/metrics" | "/v1/syscalls" | "/v1/sockets")
         | ("PUT" | "DELETE", "/v1/pipelines/{name}/override")
         | ("POST", "/v1/tuning/pause" | "/v1/tuning/resume") => root,
         (method, path) => panic!("{method} {path} is in no line of this test: decide who may use it"),
@@ -37,7 +38,7 @@ async fn ask(stage: &Stage, route: &Route, caller: u32, name: &str) -> Answer {
         "/v1/pipelines/{name}/override" if route.method == "PUT" => r#"{"batch_bytes": 8192}"#,
         _ => "",
     };
-    stage.ask(caller, route.method.as_str(), &route.path.replace("{name}", name), body).await
+    stage.ask(caller, route.method.as_str(), &route.path.replace("{name}", name).replace("{kind}", "cpu"), body).await
 }
 
 // Time is virtual: a route that waits for a tick that never comes gives up at once.
@@ -103,7 +104,7 @@ async fn a_caller_without_credentials_gets_nothing() {
     for route in ROUTES {
         let request = axum::http::Request::builder()
             .method(route.method)
-            .uri(route.path.replace("{name}", "x"))
+            .uri(route.path.replace("{name}", "x").replace("{kind}", "cpu"))
             .body(axum::body::Body::empty())
             .expect("the request is well-formed");
         let response = tidegate::serve::routes::router(&stage.app).oneshot(request).await.expect("it answers");

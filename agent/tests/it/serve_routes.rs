@@ -43,7 +43,13 @@ async fn wrong_paths_methods_and_arguments_are_problems_too() {
     refused(&stage, "GET", "/v1/profiles/cpu?form=svg", "", 400, "bad-query").await;
     refused(&stage, "GET", "/v1/profiles/cpu?from=yesterday", "", 400, "bad-time").await;
     refused(&stage, "GET", "/v1/profiles/cpu?from=now&to=-5s", "", 400, "bad-span").await;
-    refused(&stage, "GET", "/v1/profiles/cpu", "", 404, "no-samples").await;
+    refused(&stage, "GET", "/v1/profiles/cpu", "", 404, "not-recorded").await;
+    refused(&stage, "GET", "/v1/profiles/gpu", "", 404, "no-kind").await;
+    refused(&stage, "GET", "/v1/profiles/wall?seconds=61", "", 400, "bad-seconds").await;
+    refused(&stage, "GET", "/v1/profiles/wall?seconds=1&from=-5s", "", 400, "bad-span").await;
+    refused(&stage, "GET", "/v1/profiles/sock?seconds=1", "", 400, "pid-missing").await;
+    let fix = refused(&stage, "GET", "/v1/profiles/offcpu", "", 404, "not-recorded").await["fix"].to_string();
+    assert!(fix.contains("?seconds=10") && fix.contains("[profiles] kinds"), "{fix}");
     refused(&stage, "GET", "/v1/syscalls?seconds=61", "", 400, "bad-seconds").await;
     refused(&stage, "GET", "/v1/sockets", "", 400, "pid-missing").await;
     let method = stage.ask(0, "DELETE", "/v1/health", "").await;

@@ -12,6 +12,7 @@ mod installed;
 mod loader;
 mod maps;
 mod regions;
+mod resume;
 mod ring;
 pub(super) mod shared;
 mod sideband;
@@ -22,6 +23,7 @@ mod vdso;
 
 pub use compile::compile;
 pub use elf::{BuildId, Elf, FrameKind, FrameSection, Limits, Segment, TableError};
+pub use resume::Resumed;
 pub use table::{Skipped, Table, TableId, bias, row_at};
 pub use tracker::{Interest, Tracker};
 

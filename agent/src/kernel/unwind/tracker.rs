@@ -290,6 +290,9 @@ impl Tracker {
             let region = u32::try_from(entries.len()).ok().and_then(|len| self.regions.take(len));
             let Some(region) = region else {
                 self.without_room += 1;
+                for pid in pids {
+                    tolerate(self.map.remove(pid), "forget the mappings of a process");
+                }
                 continue;
             };
             let start = usize::try_from(region.start).unwrap_or(usize::MAX);

@@ -28,7 +28,7 @@ const SETTLE: Nanos = Nanos(2 * Nanos::TICK.0);
 /// The watch outlives the wait by so much, so that its probes are attached until the answer is made.
 const LINGER: Nanos = Nanos::SECOND;
 /// Time that the run loop gets beyond what a watch needs.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of a listing.
 #[derive(Debug, Deserialize)]
@@ -68,7 +68,7 @@ pub async fn sockets(State(app): State<App>, Args(args): Args<WatchArgs>) -> Res
 }
 
 /// The process of that number: a typing error should not look like an idle process.
-fn process(pid: u32) -> Result<Pid, Refusal> {
+pub(super) fn process(pid: u32) -> Result<Pid, Refusal> {
     if pid == 0 || pid > HIGHEST_PID {
         let detail = format!("pid {pid} is no process number");
         return Err(Refusal::bad_request("bad-pid", detail, format!("give a number from 1 to {HIGHEST_PID}")));
@@ -96,7 +96,7 @@ async fn watch(app: &App, what: WatchKind, pid: Option<Pid>, seconds: u64) -> Re
 }
 
 /// Nothing seen because nothing happened is an answer; nothing seen because the host does not let us is none.
-fn is_attached(view: &View, what: WatchKind) -> Result<(), Refusal> {
+pub(super) fn is_attached(view: &View, what: WatchKind) -> Result<(), Refusal> {
     if view.attached.contains(&what.family()) {
         return Ok(());
     }

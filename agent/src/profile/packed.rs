@@ -1,0 +1,361 @@
+//! A profile as few bytes and back: what is kept in memory, what the history writes. Names stand once, a stack only says
+//! how it differs from the one before. Never trusts the bytes: a checksum and every length are tested before use.
+//!
+//! `0 magic "tgpr" | 4 version u16 | 6 kind u16 | 8 checksum of all that follows u32 | 12 unpacked length u32 |
+//! 16 start u64 | 24 end u64 | 32 the rest under LZ4`, little-endian. The rest is a row of numbers (LEB128) and texts.
+
+use std::sync::Arc;
+
+use super::model::{Frame, Origin, Owner, Profile, Stack};
+use crate::aggregate::lost::Lost;
+use crate::units::{Nanos, Pid, ProfileKind};
+
+const MAGIC: [u8; 4] = *b"tgpr";
+const VERSION: u16 = 1;
+const HEAD_BYTES: usize = 32;
+/// What follows the checksum.
+const CHECKED: usize = 12;
+/// A profile is never larger than this unpacked: bytes that say so lie.
+const MOST_BYTES: usize = 256 << 20;
+
+/// A profile packed. Cheap to share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packed {
+    kind: ProfileKind,
+    start: Nanos,
+    end: Nanos,
+    bytes: Box<[u8]>,
+}
+
+/// Why bytes are no packed profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPacked {
+    /// Too short, or not begun as one.
+    #[error("not a packed profile")]
+    Foreign,
+    /// Another version wrote it.
+    #[error("packed by another version ({0}, this one reads {VERSION})")]
+    Version(u16),
+    /// The bytes have changed.
+    #[error("the checksum does not fit: the bytes have changed since they were written")]
+    Checksum,
+    /// They make no sense for all that.
+    #[error("damaged at its {0}")]
+    Damaged(&'static str),
+}
+
+impl Packed {
+    /// Packs a profile.
+    pub fn of(profile: &Profile) -> Self {
+        let plain = Writer::profile(profile);
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + plain.len() / 3);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&code(profile.kind).to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&u32::try_from(plain.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(&profile.start.0.to_le_bytes());
+        bytes.extend_from_slice(&profile.end.0.to_le_bytes());
+        bytes.extend_from_slice(&lz4_flex::block::compress(&plain));
+        let sum = crc32fast::hash(&bytes[CHECKED..]);
+        bytes[8..CHECKED].copy_from_slice(&sum.to_le_bytes());
+        Self { kind: profile.kind, start: profile.start, end: profile.end, bytes: bytes.into_boxed_slice() }
+    }
+
+    /// From bytes that were kept; their checksum is tested.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadPacked> {
+        let head = bytes.get(..HEAD_BYTES).filter(|head| head.starts_with(&MAGIC)).ok_or(BadPacked::Foreign)?;
+        let version = u16::from_le_bytes([head[4], head[5]]);
+        if version != VERSION {
+            return Err(BadPacked::Version(version));
+        }
+        if crc32fast::hash(&bytes[CHECKED..]) != word(head, 8) {
+            return Err(BadPacked::Checksum);
+        }
+        let number = u16::from_le_bytes([head[6], head[7]]);
+        let kind = ProfileKind::ALL.into_iter().find(|kind| code(*kind) == number).ok_or(BadPacked::Damaged("kind"))?;
+        let instant = |at: usize| Nanos(u64::from(word(head, at)) | u64::from(word(head, at + 4)) << 32);
+        Ok(Self { kind, start: instant(16), end: instant(24), bytes: bytes.into() })
+    }
+
+    /// What it shows.
+    pub fn kind(&self) -> ProfileKind {
+        self.kind
+    }
+
+    /// First instant.
+    pub fn start(&self) -> Nanos {
+        self.start
+    }
+
+    /// Last instant.
+    pub fn end(&self) -> Nanos {
+        self.end
+    }
+
+    /// The bytes to keep.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The profile.
+    pub fn unpack(&self) -> Result<Profile, BadPacked> {
+        let length = word(&self.bytes, 12) as usize;
+        if length > MOST_BYTES {
+            return Err(BadPacked::Damaged("length"));
+        }
+        let plain = lz4_flex::block::decompress(&self.bytes[HEAD_BYTES..], length)
+            .map_err(|_not_lz4| BadPacked::Damaged("compression"))?;
+        Reader { rest: &plain }.profile(self.kind, self.start, self.end)
+    }
+}
+
+/// Numbers of kinds are never reused: a history outlives versions.
+fn code(kind: ProfileKind) -> u16 {
+    match kind {
+        ProfileKind::Cpu => 1,
+        ProfileKind::Offcpu => 2,
+        ProfileKind::Runq => 3,
+        ProfileKind::Wall => 4,
+        ProfileKind::Wakeup => 5,
+        ProfileKind::Sock => 6,
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let whole = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
+    whole.map_or(0, u32::from_le_bytes)
+}
+
+struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    fn profile(profile: &Profile) -> Vec<u8> {
+        let mut to = Self { out: Vec::new() };
+        let lost: Vec<_> = profile.lost.by_reason().into_iter().filter(|(_, count)| *count > 0).collect();
+        to.number(lost.len() as u64);
+        for (reason, count) in lost {
+            to.text(reason);
+            to.number(count);
+        }
+        to.number(profile.frames.len() as u64);
+        for frame in &profile.frames {
+            to.number(match frame.origin {
+                Origin::User => 0,
+                Origin::Kernel => 1,
+                Origin::Note => 2,
+            });
+            to.text(&frame.name);
+        }
+        to.number(profile.owners.len() as u64);
+        for Owner { pid, uid, comm, cgroup, container } in &profile.owners {
+            // One more than the number, so that 0 is none.
+            to.number(pid.map_or(0, |pid| u64::from(pid.0) + 1));
+            to.number(uid.map_or(0, |uid| u64::from(uid) + 1));
+            to.text(comm);
+            to.maybe(cgroup.as_deref());
+            to.maybe(container.as_deref());
+        }
+        to.number(profile.stacks.len() as u64);
+        let mut before: &[u32] = &[];
+        for Stack { owner, frames, samples, weight } in &profile.stacks {
+            let same = before.iter().zip(frames).take_while(|(a, b)| a == b).count();
+            to.number(u64::from(*owner));
+            to.number(same as u64);
+            to.number((frames.len() - same) as u64);
+            frames[same..].iter().for_each(|frame| to.number(u64::from(*frame)));
+            to.number(*samples);
+            to.number(*weight);
+            before = frames;
+        }
+        to.out
+    }
+
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.out.push(number.to_le_bytes()[0] | 0x80);
+            number >>= 7;
+        }
+        self.out.push(number.to_le_bytes()[0]);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn maybe(&mut self, text: Option<&str>) {
+        self.number(u64::from(text.is_some()));
+        if let Some(text) = text {
+            self.text(text);
+        }
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn profile(mut self, kind: ProfileKind, start: Nanos, end: Nanos) -> Result<Profile, BadPacked> {
+        let mut lost = Lost::default();
+        for _ in 0..self.count("losses")? {
+            let (reason, count) = (self.text()?, self.number()?);
+            // A reason that this version does not know is of no use to it.
+            lost.set_named(&reason, count);
+        }
+        let mut frames = Vec::with_capacity(self.count("frames")?);
+        for _ in 0..frames.capacity() {
+            let origin = match self.number()? {
+                0 => Origin::User,
+                1 => Origin::Kernel,
+                2 => Origin::Note,
+                _ => return Err(BadPacked::Damaged("frames")),
+            };
+            frames.push(Frame { name: self.text()?, origin });
+        }
+        let mut owners = Vec::with_capacity(self.count("owners")?);
+        for _ in 0..owners.capacity() {
+            owners.push(Owner {
+                pid: self.one_less()?.map(Pid),
+                uid: self.one_less()?,
+                comm: self.text()?,
+                cgroup: self.maybe()?,
+                container: self.maybe()?,
+            });
+        }
+        let stacks = self.stacks(owners.len(), frames.len())?;
+        Ok(Profile { kind, start, end, frames, owners, stacks, lost })
+    }
+
+    fn stacks(&mut self, owners: usize, frames: usize) -> Result<Vec<Stack>, BadPacked> {
+        const BAD: BadPacked = BadPacked::Damaged("stacks");
+        let mut stacks: Vec<Stack> = Vec::with_capacity(self.count("stacks")?);
+        let mut path: Vec<u32> = Vec::new();
+        for _ in 0..stacks.capacity() {
+            let owner = self.index(owners)?;
+            let same = usize::try_from(self.number()?).map_err(|_too_large| BAD)?;
+            if same > path.len() {
+                return Err(BAD);
+            }
+            path.truncate(same);
+            for _ in 0..self.count("stacks")? {
+                path.push(self.index(frames)?);
+            }
+            let (samples, weight) = (self.number()?, self.number()?);
+            stacks.push(Stack { owner, frames: path.as_slice().into(), samples, weight });
+        }
+        Ok(stacks)
+    }
+
+    fn number(&mut self) -> Result<u64, BadPacked> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.rest.split_first().ok_or(BadPacked::Damaged("end"))?;
+            self.rest = rest;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(BadPacked::Damaged("number"))
+    }
+
+    /// How many follow: each takes a byte at least, so that a number that lies asks for no memory.
+    fn count(&mut self, of: &'static str) -> Result<usize, BadPacked> {
+        let count = usize::try_from(self.number()?).unwrap_or(usize::MAX);
+        if count > self.rest.len() { Err(BadPacked::Damaged(of)) } else { Ok(count) }
+    }
+
+    fn index(&mut self, below: usize) -> Result<u32, BadPacked> {
+        let number = self.number()?;
+        let fits = usize::try_from(number).is_ok_and(|index| index < below);
+        u32::try_from(number).ok().filter(|_| fits).ok_or(BadPacked::Damaged("stacks"))
+    }
+
+    fn one_less(&mut self) -> Result<Option<u32>, BadPacked> {
+        match self.number()? {
+            0 => Ok(None),
+            more => u32::try_from(more - 1).map(Some).map_err(|_too_large| BadPacked::Damaged("owners")),
+        }
+    }
+
+    fn text(&mut self) -> Result<Arc<str>, BadPacked> {
+        let length = self.count("texts")?;
+        let (text, rest) = self.rest.split_at_checked(length).ok_or(BadPacked::Damaged("texts"))?;
+        self.rest = rest;
+        std::str::from_utf8(text).map(Arc::from).map_err(|_not_text| BadPacked::Damaged("texts"))
+    }
+
+    fn maybe(&mut self) -> Result<Option<Arc<str>>, BadPacked> {
+        match self.number()? {
+            0 => Ok(None),
+            1 => self.text().map(Some),
+            _ => Err(BadPacked::Damaged("owners")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::Builder;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn profile(stacks: &[(u8, Vec<u8>, u64)]) -> Profile {
+        let mut builder = Builder::default();
+        for (owner, frames, samples) in stacks {
+            let text = |n: u8| Arc::from(format!("f{n}"));
+            let container = (owner % 2 == 0).then(|| text(*owner));
+            let pid = (owner % 3 > 0).then_some(Pid(u32::from(*owner)));
+            let uid = (owner % 5 > 0).then_some(u32::MAX - u32::from(*owner));
+            let owner = builder.owner(Owner { pid, uid, comm: text(*owner), cgroup: container.clone(), container });
+            let origin = |n: u8| [Origin::User, Origin::Kernel, Origin::Note][usize::from(n % 3)];
+            let frame = |n: &u8| Frame { name: text(*n), origin: origin(*n) };
+            let frames: Vec<u32> = frames.iter().map(|n| builder.frame(frame(n))).collect();
+            builder.add(owner, &frames, *samples, samples.wrapping_mul(10_309_278));
+        }
+        let lost = Lost { ring_full: 3, unwind_jit: u64::MAX, ..Lost::default() };
+        builder.finish(ProfileKind::Offcpu, Nanos(7), Nanos(u64::MAX), lost)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_packed_comes_back(stacks in proptest::collection::vec(any::<(u8, Vec<u8>, u64)>(), 0..40)) {
+            let profile = profile(&stacks);
+            let packed = Packed::of(&profile);
+            let back = Packed::from_bytes(packed.bytes()).unwrap();
+            prop_assert_eq!((back.kind(), back.start(), back.end()), (profile.kind, profile.start, profile.end));
+            prop_assert_eq!(back.unpack().unwrap(), profile);
+        }
+
+        #[test]
+        fn bytes_that_changed_are_told_by_their_checksum(at in any::<proptest::sample::Index>(), flip in 1_u8..) {
+            let packed = Packed::of(&profile(&[(1, vec![1, 2, 3], 4), (2, vec![1, 2, 9], 5)]));
+            let mut bytes = packed.bytes().to_vec();
+            *at.get_mut(&mut bytes) ^= flip;
+            // The kind lies before the checksum, and is one of few.
+            let other = Packed::from_bytes(&bytes).is_ok_and(|p| p.kind() == packed.kind());
+            prop_assert!(!other);
+            let cut = at.index(packed.bytes().len());
+            prop_assert!(Packed::from_bytes(&packed.bytes()[..cut]).is_err());
+        }
+
+        #[test]
+        fn nonsense_with_a_good_checksum_is_refused_and_never_panics(plain in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut reader = Reader { rest: &plain };
+            drop(reader.stacks(3, 3));
+            drop(Reader { rest: &plain }.profile(ProfileKind::Cpu, Nanos(0), Nanos(1)));
+        }
+    }
+
+    #[test]
+    fn stacks_that_share_their_callers_take_few_bytes() {
+        let deep: Vec<u8> = (0..60).collect();
+        let stacks: Vec<(u8, Vec<u8>, u64)> = (0..200).map(|n| (1, [&deep[..], &[n]].concat(), 1)).collect();
+        let packed = Packed::of(&profile(&stacks));
+        assert!(packed.bytes().len() < 200 * 20, "{} bytes", packed.bytes().len());
+    }
+}
