@@ -32,7 +32,7 @@ static TABLE_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(4096, 0);
 
 /// Mappings of executable code, those of one address space side by side and sorted.
 #[map]
-static MAPPINGS: Array<MappingEntry> = Array::with_max_entries(65_536, BPF_F_MMAPABLE);
+static MAPPINGS: Array<MappingEntry> = Array::with_max_entries(32_768, BPF_F_MMAPABLE);
 
 /// Where the mappings of each process lie in [`MAPPINGS`].
 #[map]
@@ -283,6 +283,10 @@ fn signal(walk: &mut Walk, ucontext: u64) -> u32 {
 #[inline(always)]
 fn follow(walk: &mut Walk, why: UnwindEnd) -> u32 {
     let frame = walk.bp;
+    // The ABI marks the outermost frame so. Of an interrupted function nobody knows what it uses the register for.
+    if frame == 0 && walk.exact == 0 {
+        return UnwindEnd::Entry as u32;
+    }
     if frame & 7 != 0 || frame < walk.sp {
         return why as u32;
     }

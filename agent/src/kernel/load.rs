@@ -118,7 +118,7 @@ fn watch_words() -> u32 {
 
 /// Entries of the table of system calls: as many as fit into its budget, since each CPU has counters of its own.
 fn syscall_entries() -> u32 {
-    const BUDGET: usize = 8 << 20;
+    const BUDGET: usize = 12 << 20;
     let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
     let entries = BUDGET / (cpus * size_of::<SyscallStats>());
     u32::try_from(entries).unwrap_or(u32::MAX).clamp(1024, 16_384)

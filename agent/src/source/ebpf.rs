@@ -206,7 +206,9 @@ impl EbpfSource {
             }
             Some(Scope::Cgroups(ids)) => {
                 scope |= bit << SCOPE_CGROUPS;
-                ids.iter().for_each(|id| *cgroups.entry(*id).or_insert(0) |= bit);
+                for id in ids {
+                    *cgroups.entry(*id).or_insert(0) |= bit;
+                }
             }
             None => {}
         };

@@ -18,7 +18,7 @@ use crate::units::Nanos;
 
 /// What is known of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub(super) enum State {
     /// Its table is being made.
     Pending,
     /// Its table is loaded, under this number.
@@ -42,7 +42,7 @@ type Version = (u64, u64, i64, u64, i64);
 
 /// All files that are mapped anywhere.
 #[derive(Debug, Default)]
-pub struct Files {
+pub(super) struct Files {
     entries: HashMap<u32, Entry>,
     versions: HashMap<Version, u32>,
     /// What an inode was when it was last opened, and when that was.
@@ -59,7 +59,7 @@ const MOST_FILES: usize = 16_384;
 
 impl Files {
     /// What `mapped` shows. New files are queued for their tables.
-    pub fn identify(&mut self, mapped: &Mapped, now: Nanos) -> Code {
+    pub(super) fn identify(&mut self, mapped: &Mapped, now: Nanos) -> Code {
         if mapped.inode == 0 {
             return if mapped.name == b"[vdso]" { self.vdso() } else { Code::Anonymous };
         }
@@ -130,58 +130,46 @@ impl Files {
     }
 
     /// The next file whose table is to be made, the smallest first: most processes wait for few bytes.
-    pub fn next_job(&mut self) -> Option<Job> {
+    pub(super) fn next_job(&mut self) -> Option<Job> {
         let (at, _) = self.jobs.iter().enumerate().min_by_key(|(_, job)| job.size)?;
         self.jobs.remove(at)
     }
 
     /// Puts a job back that found no taker.
-    pub fn put_back(&mut self, job: Job) {
+    pub(super) fn put_back(&mut self, job: Job) {
         self.jobs.push_front(job);
     }
 
     /// What became of a file, and where its code lies.
-    pub fn settle(&mut self, file: u32, state: State, segments: Vec<Segment>, base: u64) {
+    pub(super) fn settle(&mut self, file: u32, state: State, segments: Vec<Segment>, base: u64) {
         if let Some(entry) = self.entries.get_mut(&file) {
             (entry.state, entry.segments, entry.base) = (state, segments, base);
         }
     }
 
-    /// Changes the state of every file that shows table `table`.
-    pub fn unload(&mut self, table: u32) -> BTreeSet<u32> {
-        let mut files = BTreeSet::new();
-        for (number, entry) in &mut self.entries {
-            if entry.state == State::Table(table) {
-                entry.state = State::None;
-                files.insert(*number);
-            }
-        }
-        files
-    }
-
     /// What is known of a file.
-    pub fn state(&self, file: u32) -> &State {
+    pub(super) fn state(&self, file: u32) -> &State {
         self.entries.get(&file).map_or(&State::None, |entry| &entry.state)
     }
 
     /// Its name, as whoever mapped it first saw it.
-    pub fn name(&self, file: u32) -> &str {
+    pub(super) fn name(&self, file: u32) -> &str {
         self.entries.get(&file).map_or("", |entry| &entry.name)
     }
 
     /// What to take off an address in a mapping of `file`; `None` when the mapping shows no code of it.
-    pub fn bias(&self, file: u32, begin: u64, offset: u64) -> Option<u64> {
+    pub(super) fn bias(&self, file: u32, begin: u64, offset: u64) -> Option<u64> {
         let entry = self.entries.get(&file)?;
         bias(&entry.segments, entry.base, begin, offset)
     }
 
     /// Whether a table is still being made.
-    pub fn pending(&self) -> bool {
+    pub(super) fn pending(&self) -> bool {
         self.entries.values().any(|entry| entry.state == State::Pending)
     }
 
     /// Forgets the files that are in `mapped` no more. Their tables stay loaded until others need the room.
-    pub fn keep(&mut self, mapped: &BTreeSet<u32>) {
+    pub(super) fn keep(&mut self, mapped: &BTreeSet<u32>) {
         let vdso = self.vdso;
         self.entries
             .retain(|number, entry| mapped.contains(number) || Some(*number) == vdso || entry.state == State::Pending);

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -18,18 +18,18 @@ const MOST_SECONDS: i64 = 20;
 
 /// A file whose table is wanted.
 #[derive(Debug)]
-pub struct Job {
+pub(super) struct Job {
     /// Its number.
-    pub file: u32,
+    pub(super) file: u32,
     /// Its size.
-    pub size: u64,
+    pub(super) size: u64,
     /// Its bytes.
-    pub source: Source,
+    pub(super) source: Source,
 }
 
 /// Where the bytes of a file are.
 #[derive(Debug)]
-pub enum Source {
+pub(super) enum Source {
     /// A file, open.
     File(File),
     /// In memory.
@@ -38,23 +38,23 @@ pub enum Source {
 
 /// A file whose table has been tried.
 #[derive(Debug)]
-pub struct Made {
+pub(super) struct Made {
     /// Its number.
-    pub file: u32,
+    pub(super) file: u32,
     /// Its table, or why there is none.
-    pub table: Result<Table, TableError>,
+    pub(super) table: Result<Table, TableError>,
 }
 
 /// The thread and its queues. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Loader {
+pub(super) struct Loader {
     jobs: SyncSender<Job>,
     made: Receiver<Made>,
 }
 
 impl Loader {
     /// Starts the thread.
-    pub fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let (jobs, inbox) = sync_channel::<Job>(QUEUE);
         let (outbox, made) = sync_channel(QUEUE);
         std::thread::Builder::new().name("tidegate-tables".to_owned()).spawn(move || {
@@ -69,26 +69,20 @@ impl Loader {
     }
 
     /// Hands a job over, or gives it back.
-    pub fn give(&self, job: Job) -> Result<(), Job> {
+    pub(super) fn give(&self, job: Job) -> Result<(), Job> {
         self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
         })
     }
 
     /// The next table that is ready.
-    pub fn ready(&self) -> Option<Made> {
-        match self.made.try_recv() {
-            Ok(made) => Some(made),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+    pub(super) fn ready(&self) -> Option<Made> {
+        self.made.try_recv().ok()
     }
 
     /// Waits for a table no longer than `time`.
-    pub fn wait(&self, time: Duration) -> Option<Made> {
-        match self.made.recv_timeout(time) {
-            Ok(made) => Some(made),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+    pub(super) fn wait(&self, time: Duration) -> Option<Made> {
+        self.made.recv_timeout(time).ok()
     }
 }
 

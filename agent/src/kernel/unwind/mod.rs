@@ -20,12 +20,16 @@ mod spaces;
 mod table;
 mod tracker;
 mod vdso;
+mod wakeup;
+mod walk;
 
 pub use compile::compile;
 pub use elf::{BuildId, Elf, FrameKind, FrameSection, Limits, Segment, TableError};
 pub use resume::Resumed;
 pub use table::{Skipped, Table, TableId, bias, row_at};
 pub use tracker::{Interest, Tracker};
+pub use wakeup::Wakeup;
+pub use walk::{Ip, Mapped, Registers, Space, caller, walk};
 
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 /// A range of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
+pub(super) struct Region {
     /// Index of its first value.
-    pub start: u32,
+    pub(super) start: u32,
     /// Number of values.
-    pub len: u32,
+    pub(super) len: u32,
 }
 
 /// Passes that a range rests after it was given back: by then the kernel side has told of every process that took it over.
@@ -16,19 +16,19 @@ const RESTS: u32 = 2;
 
 /// The free ranges of an array.
 #[derive(Debug)]
-pub struct Regions {
+pub(super) struct Regions {
     free: BTreeMap<u32, u32>,
     resting: Vec<(u32, Region)>,
 }
 
 impl Regions {
     /// An array of `len` values, all free.
-    pub fn of(len: u32) -> Self {
+    pub(super) fn of(len: u32) -> Self {
         Self { free: [(0, len)].into(), resting: Vec::new() }
     }
 
     /// Hands out a range: the first that is long enough.
-    pub fn take(&mut self, len: u32) -> Option<Region> {
+    pub(super) fn take(&mut self, len: u32) -> Option<Region> {
         if len == 0 {
             return Some(Region { start: 0, len: 0 });
         }
@@ -41,14 +41,14 @@ impl Regions {
     }
 
     /// Takes a range back; it rests first.
-    pub fn give(&mut self, region: Region) {
+    pub(super) fn give(&mut self, region: Region) {
         if region.len > 0 {
             self.resting.push((RESTS, region));
         }
     }
 
     /// A pass over everything that was told is over.
-    pub fn pass(&mut self) {
+    pub(super) fn pass(&mut self) {
         let mut rested = Vec::new();
         self.resting.retain_mut(|(left, region)| {
             *left -= 1;
@@ -98,7 +98,9 @@ mod tests {
                     regions.pass();
                 }
             }
-            held.into_iter().for_each(|region| regions.give(region));
+            for region in held {
+                regions.give(region);
+            }
             for _ in 0..RESTS {
                 regions.pass();
             }

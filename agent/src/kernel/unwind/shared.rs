@@ -11,7 +11,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// A mapped array of `T`.
 #[derive(Debug)]
-pub struct Shared<T> {
+pub(in crate::kernel) struct Shared<T> {
     base: NonNull<T>,
     len: usize,
     of: PhantomData<T>,
@@ -24,7 +24,7 @@ unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T: Wire> Shared<T> {
     /// Maps the array `map`.
-    pub fn map(map: MapData) -> io::Result<Self> {
+    pub(in crate::kernel) fn map(map: MapData) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel keeps values at multiples of 8 bytes") };
         let len = map.info().map_err(io::Error::other)?.max_entries();
         let len = usize::try_from(len).map_err(io::Error::other)?;
@@ -36,12 +36,12 @@ impl<T: Wire> Shared<T> {
     }
 
     /// Number of values.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Writes `values` from index `start` on; false when they do not fit, and nothing is written.
-    pub fn write(&mut self, start: usize, values: &[T]) -> bool {
+    pub(super) fn write(&mut self, start: usize, values: &[T]) -> bool {
         if start.checked_add(values.len()).is_none_or(|end| end > self.len) {
             return false;
         }
@@ -54,7 +54,7 @@ impl<T: Wire> Shared<T> {
     }
 
     /// The values in `start .. start + len`, as far as there are any.
-    pub fn read(&self, start: usize, len: usize) -> &[T] {
+    pub(super) fn read(&self, start: usize, len: usize) -> &[T] {
         let start = start.min(self.len);
         let len = len.min(self.len - start);
         // SAFETY: inside the mapping. Only this value writes, which takes it by `&mut`.

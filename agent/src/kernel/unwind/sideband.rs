@@ -16,7 +16,7 @@ use crate::units::Nanos;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
+pub(super) enum Fact {
     /// A process was born; it shares everything that its parent had mapped.
     Fork {
         /// The new process.
@@ -40,26 +40,26 @@ pub enum Fact {
 
 /// Code that was mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapped {
+pub(super) struct Mapped {
     /// Process.
-    pub pid: u32,
+    pub(super) pid: u32,
     /// First address.
-    pub begin: u64,
+    pub(super) begin: u64,
     /// Address after the last.
-    pub end: u64,
+    pub(super) end: u64,
     /// Offset in the file.
-    pub offset: u64,
+    pub(super) offset: u64,
     /// Device of the file: major, minor.
-    pub device: (u32, u32),
+    pub(super) device: (u32, u32),
     /// Inode of the file; 0 when there is no file.
-    pub inode: u64,
+    pub(super) inode: u64,
     /// Path in the process's own view, or a name such as `[vdso]`.
-    pub name: Vec<u8>,
+    pub(super) name: Vec<u8>,
 }
 
 /// The rings of all CPUs.
 #[derive(Debug)]
-pub struct Sideband {
+pub(super) struct Sideband {
     rings: Vec<Ring>,
     /// Readable when a ring has something.
     poll: OwnedFd,
@@ -70,16 +70,16 @@ pub struct Sideband {
 
 /// What a look at the rings brought.
 #[derive(Debug, Default)]
-pub struct Look {
+pub(super) struct Look {
     /// What happened, in order.
-    pub facts: Vec<(Nanos, Fact)>,
+    pub(super) facts: Vec<(Nanos, Fact)>,
     /// Whether the kernel found a ring full: something happened that is not told.
-    pub gap: bool,
+    pub(super) gap: bool,
 }
 
 impl Sideband {
     /// Opens a ring on each of `cpus`.
-    pub fn open(cpus: &[u32]) -> io::Result<Self> {
+    pub(super) fn open(cpus: &[u32]) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut rings = Vec::new();
         for cpu in cpus {
@@ -91,7 +91,7 @@ impl Sideband {
     }
 
     /// Tells what happened before `now`.
-    pub fn look(&mut self, now: Nanos) -> Look {
+    pub(super) fn look(&mut self, now: Nanos) -> Look {
         // Resets the readiness; what comes from here on makes it ready again.
         let mut ready = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
         if let Err(errno) =

@@ -9,20 +9,20 @@ use crate::units::Nanos;
 
 /// A mapping of executable code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
+pub(super) struct Mapping {
     /// First address.
-    pub begin: u64,
+    pub(super) begin: u64,
     /// Address after the last.
-    pub end: u64,
+    pub(super) end: u64,
     /// Offset in the file.
-    pub offset: u64,
+    pub(super) offset: u64,
     /// What is mapped.
-    pub code: Code,
+    pub(super) code: Code,
 }
 
 /// What a mapping shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
+pub(super) enum Code {
     /// A file, by its number among the files.
     File(u32),
     /// No file: made at run time.
@@ -30,11 +30,11 @@ pub enum Code {
 }
 
 /// The number of an address space.
-pub type SpaceId = u64;
+pub(super) type SpaceId = u64;
 
 /// What one address space has mapped, sorted and without overlaps.
 #[derive(Clone, Debug, Default)]
-pub struct Space {
+pub(super) struct Space {
     mappings: Arc<Vec<Mapping>>,
     /// Processes that have it now.
     pids: BTreeSet<u32>,
@@ -52,9 +52,9 @@ struct Process {
 
 /// All address spaces.
 #[derive(Debug, Default)]
-pub struct Spaces {
+pub(super) struct Spaces {
     processes: HashMap<u32, Process>,
-    spaces: BTreeMap<SpaceId, Space>,
+    all: BTreeMap<SpaceId, Space>,
     next: SpaceId,
     changed: BTreeSet<SpaceId>,
     gone: Vec<u32>,
@@ -62,27 +62,27 @@ pub struct Spaces {
 
 /// What has to be told to the kernel side.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub(super) struct Changes {
     /// Spaces whose mappings changed, or that are gone.
-    pub spaces: BTreeSet<SpaceId>,
+    pub(super) spaces: BTreeSet<SpaceId>,
     /// Processes that are known no more.
-    pub gone: Vec<u32>,
+    pub(super) gone: Vec<u32>,
 }
 
 /// Most mappings of one process, which the kernel side can search; more are left out.
-pub const MOST_MAPPINGS: usize = 4_095;
+pub(super) const MOST_MAPPINGS: usize = 4_095;
 /// Most processes that are followed.
-pub const MOST_PROCESSES: usize = 32_768;
+pub(super) const MOST_PROCESSES: usize = 32_768;
 
 impl Spaces {
     /// Whether `pid` is known.
-    pub fn knows(&self, pid: u32) -> bool {
+    pub(super) fn knows(&self, pid: u32) -> bool {
         self.processes.get(&pid).is_some_and(|p| p.ended.is_none())
     }
 
     /// A process was born; the kernel side has let it share its parent's mappings already. False when its parent is not
     /// known: whoever wants to know has to look.
-    pub fn fork(&mut self, time: Nanos, pid: u32, parent: u32) -> bool {
+    pub(super) fn fork(&mut self, time: Nanos, pid: u32, parent: u32) -> bool {
         let Some(space) = self.processes.get(&parent).map(|p| p.space) else {
             self.remove(pid);
             return false;
@@ -92,13 +92,13 @@ impl Spaces {
     }
 
     /// A process replaced its program.
-    pub fn exec(&mut self, time: Nanos, pid: u32) {
+    pub(super) fn exec(&mut self, time: Nanos, pid: u32) {
         let space = self.fresh(Vec::new());
         self.enter(time, pid, space);
     }
 
     /// The mappings of a process were read whole.
-    pub fn set(&mut self, time: Nanos, pid: u32, mut mappings: Vec<Mapping>) {
+    pub(super) fn set(&mut self, time: Nanos, pid: u32, mut mappings: Vec<Mapping>) {
         mappings.sort_by_key(|m| m.begin);
         mappings.truncate(MOST_MAPPINGS);
         let space = self.fresh(mappings);
@@ -106,9 +106,9 @@ impl Spaces {
     }
 
     /// A process mapped code. False when it is not known.
-    pub fn map(&mut self, pid: u32, mapping: Mapping) -> bool {
+    pub(super) fn map(&mut self, pid: u32, mapping: Mapping) -> bool {
         let Some(process) = self.processes.get_mut(&pid) else { return false };
-        let Some(space) = self.spaces.get_mut(&process.space) else { return false };
+        let Some(space) = self.all.get_mut(&process.space) else { return false };
         if space.mappings.contains(&mapping) {
             return true; // Told twice: by a look and by the kernel.
         }
@@ -120,7 +120,7 @@ impl Spaces {
             let id = self.next;
             self.next += 1;
             process.space = id;
-            self.spaces.insert(id, Space { mappings: Arc::new(own), pids: [pid].into(), past: 0 });
+            self.all.insert(id, Space { mappings: Arc::new(own), pids: [pid].into(), past: 0 });
             self.changed.insert(id);
         } else {
             insert(Arc::make_mut(&mut space.mappings), mapping);
@@ -130,24 +130,24 @@ impl Spaces {
     }
 
     /// The first thread of a process has ended.
-    pub fn exit(&mut self, time: Nanos, pid: u32) {
+    pub(super) fn exit(&mut self, time: Nanos, pid: u32) {
         if let Some(process) = self.processes.get_mut(&pid) {
             process.ended = Some(time);
         }
     }
 
     /// Processes whose first thread ended before `time`.
-    pub fn ended_before(&self, time: Nanos) -> Vec<u32> {
+    pub(super) fn ended_before(&self, time: Nanos) -> Vec<u32> {
         self.processes.iter().filter(|(_, p)| p.ended.is_some_and(|t| t < time)).map(|(pid, _)| *pid).collect()
     }
 
     /// All processes.
-    pub fn pids(&self) -> Vec<u32> {
+    pub(super) fn pids(&self) -> Vec<u32> {
         self.processes.keys().copied().collect()
     }
 
     /// Forgets a process.
-    pub fn remove(&mut self, pid: u32) {
+    pub(super) fn remove(&mut self, pid: u32) {
         let Some(process) = self.processes.remove(&pid) else { return };
         self.leave(process.space, pid);
         for (_, space) in process.past {
@@ -157,7 +157,7 @@ impl Spaces {
     }
 
     /// Forgets what processes had before `time`.
-    pub fn forget_past(&mut self, time: Nanos) {
+    pub(super) fn forget_past(&mut self, time: Nanos) {
         let mut released = Vec::new();
         for process in self.processes.values_mut() {
             process.past.retain(|(until, space)| {
@@ -168,24 +168,26 @@ impl Spaces {
                 keep
             });
         }
-        released.into_iter().for_each(|space| self.release(space));
+        for space in released {
+            self.release(space);
+        }
     }
 
     /// What `pid` had mapped at `time`.
-    pub fn at(&self, pid: u32, time: Nanos) -> Option<&Arc<Vec<Mapping>>> {
+    pub(super) fn at(&self, pid: u32, time: Nanos) -> Option<&Arc<Vec<Mapping>>> {
         let process = self.processes.get(&pid)?;
         let past = process.past.iter().find(|(until, _)| time < *until).map(|(_, space)| *space);
-        self.spaces.get(&past.unwrap_or(process.space)).map(|space| &space.mappings)
+        self.all.get(&past.unwrap_or(process.space)).map(|space| &space.mappings)
     }
 
     /// What a space has mapped, and which processes have it; `None` when it is gone.
-    pub fn space(&self, id: SpaceId) -> Option<(&[Mapping], &BTreeSet<u32>)> {
-        self.spaces.get(&id).map(|space| (space.mappings.as_slice(), &space.pids))
+    pub(super) fn space(&self, id: SpaceId) -> Option<(&[Mapping], &BTreeSet<u32>)> {
+        self.all.get(&id).map(|space| (space.mappings.as_slice(), &space.pids))
     }
 
     /// Marks every space that shows one of `files` as changed, because what is known of them has changed.
-    pub fn touch(&mut self, files: &BTreeSet<u32>) {
-        for (id, space) in &self.spaces {
+    pub(super) fn touch(&mut self, files: &BTreeSet<u32>) {
+        for (id, space) in &self.all {
             let shows = |m: &Mapping| matches!(m.code, Code::File(file) if files.contains(&file));
             if space.mappings.iter().any(shows) {
                 self.changed.insert(*id);
@@ -194,25 +196,25 @@ impl Spaces {
     }
 
     /// Marks the space of `pid` as changed.
-    pub fn touch_process(&mut self, pid: u32) {
+    pub(super) fn touch_process(&mut self, pid: u32) {
         self.changed.extend(self.processes.get(&pid).map(|p| p.space));
     }
 
     /// Every file that is mapped anywhere.
-    pub fn files(&self) -> BTreeSet<u32> {
-        let all = self.spaces.values().flat_map(|space| space.mappings.iter());
+    pub(super) fn files(&self) -> BTreeSet<u32> {
+        let all = self.all.values().flat_map(|space| space.mappings.iter());
         all.filter_map(|m| if let Code::File(file) = m.code { Some(file) } else { None }).collect()
     }
 
     /// What has changed since the last time.
-    pub fn changes(&mut self) -> Changes {
+    pub(super) fn changes(&mut self) -> Changes {
         Changes { spaces: std::mem::take(&mut self.changed), gone: std::mem::take(&mut self.gone) }
     }
 
     fn fresh(&mut self, mappings: Vec<Mapping>) -> SpaceId {
         let id = self.next;
         self.next += 1;
-        self.spaces.insert(id, Space { mappings: Arc::new(mappings), ..Space::default() });
+        self.all.insert(id, Space { mappings: Arc::new(mappings), ..Space::default() });
         self.changed.insert(id);
         id
     }
@@ -223,7 +225,7 @@ impl Spaces {
             self.leave(space, pid);
             return;
         }
-        if let Some(s) = self.spaces.get_mut(&space) {
+        if let Some(s) = self.all.get_mut(&space) {
             s.pids.insert(pid);
         }
         let Some(process) = self.processes.get_mut(&pid) else {
@@ -233,7 +235,7 @@ impl Spaces {
         let before = std::mem::replace(&mut process.space, space);
         process.past.push((time, before));
         process.ended = None;
-        if let Some(s) = self.spaces.get_mut(&before) {
+        if let Some(s) = self.all.get_mut(&before) {
             s.past += 1;
         }
         if before != space {
@@ -242,22 +244,22 @@ impl Spaces {
     }
 
     fn leave(&mut self, space: SpaceId, pid: u32) {
-        if let Some(s) = self.spaces.get_mut(&space) {
+        if let Some(s) = self.all.get_mut(&space) {
             s.pids.remove(&pid);
         }
         self.drop_unused(space);
     }
 
     fn release(&mut self, space: SpaceId) {
-        if let Some(s) = self.spaces.get_mut(&space) {
+        if let Some(s) = self.all.get_mut(&space) {
             s.past = s.past.saturating_sub(1);
         }
         self.drop_unused(space);
     }
 
     fn drop_unused(&mut self, space: SpaceId) {
-        if self.spaces.get(&space).is_some_and(|s| s.pids.is_empty() && s.past == 0) {
-            self.spaces.remove(&space);
+        if self.all.get(&space).is_some_and(|s| s.pids.is_empty() && s.past == 0) {
+            self.all.remove(&space);
             self.changed.insert(space);
         }
     }
@@ -284,7 +286,7 @@ fn insert(mappings: &mut Vec<Mapping>, new: Mapping) {
 
 impl Mapping {
     /// Of what the kernel told, showing `code`.
-    pub fn of(mapped: &Mapped, code: Code) -> Self {
+    pub(super) fn of(mapped: &Mapped, code: Code) -> Self {
         Self { begin: mapped.begin, end: mapped.end, offset: mapped.offset, code }
     }
 }
@@ -324,7 +326,7 @@ mod tests {
         spaces.forget_past(Nanos(6));
         assert_eq!(of(&spaces, 1, 4), [70], "that was forgotten");
         spaces.remove(1);
-        assert!(spaces.spaces.is_empty() && spaces.changes().gone == [1]);
+        assert!(spaces.all.is_empty() && spaces.changes().gone == [1]);
     }
 
     proptest! {
@@ -339,7 +341,7 @@ mod tests {
                     3 => { spaces.map(pid, mapping(at, at + 1 + u64::from(other), other)); }
                     _ => spaces.remove(pid),
                 }
-                for space in spaces.spaces.values() {
+                for space in spaces.all.values() {
                     prop_assert!(space.mappings.windows(2).all(|w| w[0].end <= w[1].begin));
                     prop_assert!(space.mappings.iter().all(|m| m.begin < m.end));
                     prop_assert!(space.past > 0 || !space.pids.is_empty());
@@ -348,7 +350,7 @@ mod tests {
             for pid in spaces.pids() {
                 spaces.remove(pid);
             }
-            prop_assert!(spaces.spaces.is_empty());
+            prop_assert!(spaces.all.is_empty());
         }
     }
 }

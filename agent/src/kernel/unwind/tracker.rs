@@ -119,7 +119,7 @@ impl Tracker {
                 self.scan(pid, now);
             }
         }
-        self.load(now);
+        self.load();
         Ok(())
     }
 
@@ -142,12 +142,14 @@ impl Tracker {
         }
         let due: Vec<u32> = self.again.iter().filter(|(at, _)| *at <= now).map(|(_, pid)| *pid).collect();
         self.again.retain(|(at, _)| *at > now);
-        due.into_iter().for_each(|pid| self.spaces.touch_process(pid));
+        for pid in due {
+            self.spaces.touch_process(pid);
+        }
         if now.since(self.swept) >= SWEEP_EVERY {
             self.swept = now;
             self.sweep(now);
         }
-        self.load(now);
+        self.load();
         self.regions.pass();
     }
 
@@ -157,12 +159,12 @@ impl Tracker {
     }
 
     /// Waits for a table, no longer than `time`.
-    pub fn wait(&mut self, time: Duration, now: Nanos) {
+    pub fn wait(&mut self, time: Duration) {
         if let Some(made) = self.loader.wait(time) {
             let files = [self.install(&made)].into();
             self.spaces.touch(&files);
         }
-        self.load(now);
+        self.load();
     }
 
     /// What cannot be unwound, and why.
@@ -231,7 +233,7 @@ impl Tracker {
     }
 
     /// Gives files to the thread that makes tables, takes in what it made, and tells the kernel side.
-    fn load(&mut self, _now: Nanos) {
+    fn load(&mut self) {
         let mut changed = BTreeSet::new();
         while let Some(made) = self.loader.ready() {
             changed.insert(self.install(&made));

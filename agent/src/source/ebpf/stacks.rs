@@ -7,10 +7,9 @@ use agent_common::{
     LOSS_REASONS, LedgerAccount, LedgerRow, LossReason, RecordHeader, RecordKind, StackSample, UnwindEnd, Wire,
 };
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use tokio::io::unix::AsyncFd;
 
 use crate::event::{RawBatch, encode};
-use crate::kernel::unwind::{Interest, Resumed, Tracker};
+use crate::kernel::unwind::{Interest, Resumed, Tracker, Wakeup};
 use crate::kernel::{LoadError, Probes};
 use crate::source::clock::monotonic;
 use crate::source::{Scope, Wanted};
@@ -35,7 +34,7 @@ pub(super) struct Stacks {
     waiting_bytes: usize,
     /// Ends of stacks that were found out here, by reason: the kernel side has not counted them.
     lost: [u64; LOSS_REASONS as usize],
-    events: Option<AsyncFd<std::os::fd::OwnedFd>>,
+    events: Option<Wakeup>,
     looked: Nanos,
 }
 
@@ -65,7 +64,7 @@ impl Stacks {
             if left == Nanos(0) {
                 break;
             }
-            self.tracker.wait(left.min(Nanos(50_000_000)).into(), monotonic());
+            self.tracker.wait(left.min(Nanos(50_000_000)).into());
         }
         Ok(())
     }
@@ -77,14 +76,14 @@ impl Stacks {
             tokio::time::sleep(rest.into()).await;
         }
         if self.events.is_none() {
-            let descriptor = self.tracker.readiness().and_then(|fd| fd.try_clone_to_owned().ok());
-            self.events = descriptor.and_then(|fd| AsyncFd::new(fd).ok());
+            self.events = self.tracker.readiness().and_then(|of| Wakeup::on(of).ok());
         }
         match &self.events {
-            Some(events) => match events.readable().await {
-                Ok(mut ready) => ready.clear_ready(),
-                Err(_closed) => std::future::pending().await,
-            },
+            Some(events) => {
+                if events.wait().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
             // The tick looks all the same.
             None => std::future::pending().await,
         }
@@ -127,7 +126,7 @@ impl Stacks {
             let left = (begin + patience).since(now);
             let late = if left == Nanos(0) { Nanos(u64::MAX) } else { now };
             if left > Nanos(0) {
-                self.tracker.wait(left.min(Nanos(50_000_000)).into(), now);
+                self.tracker.wait(left.min(Nanos(50_000_000)).into());
             }
             let waiting = std::mem::take(&mut self.waiting);
             self.waiting_bytes = 0;
