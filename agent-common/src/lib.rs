@@ -15,9 +15,9 @@ pub use map::{
     WatchedCgroup,
 };
 pub use record::{
-    COMM_BYTES, COMPAT_BIT, LedgerAccount, LedgerRow, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader,
-    RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen,
-    SyscallRow, TaskRow,
+    COMM_BYTES, COMPAT_BIT, LedgerAccount, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN,
+    RecordHeader, RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow,
+    SocketSeen, SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use unwind::{
@@ -60,6 +60,7 @@ wire!(
     LossRow,
     LedgerRow,
     TaskRow,
+    MappingRow,
     ProcessRow,
     ReportHeader,
     SyscallKey,
@@ -90,6 +91,7 @@ const _: () = {
     assert!(size_of::<LossRow>() == 16);
     assert!(size_of::<TaskRow>() == 48);
     assert!(size_of::<ProcessRow>() == 32);
+    assert!(size_of::<MappingRow>() == 48);
     assert!(size_of::<ReportHeader>() == 8);
     assert!(size_of::<MarkRing>() == 5 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
     // Even, so that the u32 histograms leave no hole before the next u64.

@@ -58,11 +58,13 @@ pub enum RecordKind {
     Thread = 12,
     /// [`LedgerRow`]: what became of the firings of the sampler's timers.
     Ledger = 13,
+    /// [`MappingRow`], then its build id, then its path: where code of a process is mapped.
+    Mapping = 14,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Syscall,
         Self::Socket,
         Self::Loss,
@@ -75,6 +77,7 @@ impl RecordKind {
         Self::Stack,
         Self::Thread,
         Self::Ledger,
+        Self::Mapping,
     ];
 }
 
@@ -248,6 +251,29 @@ pub struct ProcessRow {
     pub start_ticks: u64,
     /// Name of its main thread.
     pub comm: [u8; COMM_BYTES],
+}
+
+/// Code that is mapped into a process: what its addresses mean after it has ended, and on another machine.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MappingRow {
+    /// Process id.
+    pub pid: u32,
+    /// Bytes of the build id that follow.
+    pub build_id_len: u16,
+    /// Bytes of the path that follow the build id: none where memory without a file is mapped, `[vdso]` for the code that
+    /// the kernel lends.
+    pub path_len: u16,
+    /// First address.
+    pub begin: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Place in the file of the first address.
+    pub offset: u64,
+    /// Device of the file, as `makedev` makes it.
+    pub dev: u64,
+    /// Inode of the file.
+    pub inode: u64,
 }
 
 /// Starts a report record: the pipeline's name and the page follow.

@@ -53,6 +53,8 @@ pub enum Body<'a> {
     Report(PipelineName, Result<&'a [u8], i32>),
     /// Who a process is.
     Process(Process),
+    /// Where code of a process is mapped.
+    Mapping(Box<Mapping>),
     /// The table of names that ends a recording, as JSON.
     Names(&'a [u8]),
 }
@@ -97,6 +99,27 @@ pub struct Process {
     pub start_ticks: u64,
     /// Name of its main thread.
     pub comm: Comm,
+}
+
+/// Code that is mapped into a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Process.
+    pub pid: Pid,
+    /// First address.
+    pub begin: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Place in the file of the first address.
+    pub offset: u64,
+    /// Device of the file.
+    pub dev: u64,
+    /// Inode of the file.
+    pub inode: u64,
+    /// Build id of the file, empty when it is not known.
+    pub build_id: Box<[u8]>,
+    /// Path in the mount namespace of the process; empty for memory, `[vdso]` for the code that the kernel lends.
+    pub path: Box<[u8]>,
 }
 
 /// Name of a thread as the kernel keeps it: at most 15 bytes, any bytes.

@@ -1,8 +1,9 @@
-//! House-keeping of tidegate: `cargo xtask setup | demo | test | tidy | bench | dashboards`. Only parses and calls.
+//! House-keeping of tidegate: `cargo xtask setup | demo | test | tidy | bench | kernel-test | dashboards`. Only parses and calls.
 
 mod bench;
 mod dashboards;
 mod demo;
+mod kernel_test;
 mod leash;
 mod setup;
 mod shell;
@@ -36,6 +37,8 @@ enum Task {
     Demo(demo::Args),
     /// Measure one thing
     Bench(bench::Args),
+    /// Try every family of probes on this kernel and on others
+    KernelTest(kernel_test::Args),
     /// Hold the code against the rules of the house
     Tidy,
     /// Work on the dashboards
@@ -71,6 +74,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Test(args) => verify::run(&workspace, &args),
         Task::Demo(args) => demo::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
+        Task::KernelTest(args) => kernel_test::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
         Task::Dashboards { check: _, file } => dashboards::run(&workspace, file),
     }

@@ -7,7 +7,7 @@ use agent_common::{LossReason, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SocketS
 use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, seq_file};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_seq_write, bpf_sock_from_file};
 
-use crate::kernel_read::{copy, field};
+use crate::kernel_read::{copy, field, or_zero};
 use crate::maps::{SOCKETS, WATCH_SOCKETS, lost, watched};
 use crate::offsets::*;
 use crate::probes::sock::marks;
@@ -81,13 +81,12 @@ extern "C" fn sock_iter(ctx: *mut TaskFile) -> i32 {
     seen.pid = tgid;
     seen.fd = fd as i32;
     seen.kind = kind;
-    seen.family = field(sk, &OFF_SK_FAMILY).unwrap_or(0);
-    seen.receive_limit = field::<u32>(sk, &OFF_SK_RCVBUF).map_or(0, u64::from);
-    seen.send_limit = field::<u32>(sk, &OFF_SK_SNDBUF).map_or(0, u64::from);
-    seen.overflows = field::<u32>(sk, &OFF_SK_DROPS).map_or(0, u64::from);
-    if let Some(inode) = field::<u64>(file, &OFF_FILE_INODE) {
-        seen.inode = field(inode as *const c_void, &OFF_INODE_INO).unwrap_or(0);
-    }
+    seen.family = or_zero(sk, &OFF_SK_FAMILY);
+    seen.receive_limit = u64::from(or_zero::<u32>(sk, &OFF_SK_RCVBUF));
+    seen.send_limit = u64::from(or_zero::<u32>(sk, &OFF_SK_SNDBUF));
+    seen.overflows = u64::from(or_zero::<u32>(sk, &OFF_SK_DROPS));
+    let inode: u64 = or_zero(file, &OFF_FILE_INODE);
+    seen.inode = or_zero(inode as *const c_void, &OFF_INODE_INO);
     if kind == SOCKET_KIND_TCP {
         tcp(sk, &mut seen);
     } else {
@@ -144,7 +143,7 @@ pub fn adopt(sk: *mut c_void, tgid: u32) {
     ring.kind = u32::from(kind);
     ring.pid = tgid;
     if kind == SOCKET_KIND_TCP {
-        ring.arrived = field::<u32>(sk, &OFF_TCP_RCV_NXT).map_or(0, u64::from);
+        ring.arrived = u64::from(or_zero::<u32>(sk, &OFF_TCP_RCV_NXT));
         ring.consumed = ring.arrived - u64::from(tcp_unread(sk)).min(ring.arrived);
     } else {
         ring.arrived = unix_unread(sk);
@@ -155,7 +154,7 @@ pub fn adopt(sk: *mut c_void, tgid: u32) {
 
 #[inline(always)]
 fn tcp_unread(sk: *mut c_void) -> u32 {
-    let next: u32 = field(sk, &OFF_TCP_RCV_NXT).unwrap_or(0);
+    let next: u32 = or_zero(sk, &OFF_TCP_RCV_NXT);
     let copied: u32 = field(sk, &OFF_TCP_COPIED_SEQ).unwrap_or(next);
     let unread = next.wrapping_sub(copied);
     if unread > i32::MAX as u32 { 0 } else { unread }
@@ -164,19 +163,19 @@ fn tcp_unread(sk: *mut c_void) -> u32 {
 #[inline(always)]
 fn tcp(sk: *mut c_void, seen: &mut SocketSeen) {
     seen.receive_queue = u64::from(tcp_unread(sk));
-    let written: u32 = field(sk, &OFF_TCP_WRITE_SEQ).unwrap_or(0);
+    let written: u32 = or_zero(sk, &OFF_TCP_WRITE_SEQ);
     let acknowledged: u32 = field(sk, &OFF_TCP_SND_UNA).unwrap_or(written);
     seen.send_queue = u64::from(written.wrapping_sub(acknowledged));
-    seen.local_port = field(sk, &OFF_SK_NUM).unwrap_or(0);
-    seen.remote_port = field::<u16>(sk, &OFF_SK_DPORT).map_or(0, u16::from_be);
+    seen.local_port = or_zero(sk, &OFF_SK_NUM);
+    seen.remote_port = u16::from_be(or_zero(sk, &OFF_SK_DPORT));
     if seen.family == AF_INET {
-        let local: u32 = field(sk, &OFF_SK_SADDR).unwrap_or(0);
-        let remote: u32 = field(sk, &OFF_SK_DADDR).unwrap_or(0);
+        let local: u32 = or_zero(sk, &OFF_SK_SADDR);
+        let remote: u32 = or_zero(sk, &OFF_SK_DADDR);
         seen.local[..4].copy_from_slice(&local.to_ne_bytes());
         seen.remote[..4].copy_from_slice(&remote.to_ne_bytes());
     } else {
-        let local: [u8; 16] = field(sk, &OFF_SK_SADDR6).unwrap_or([0; 16]);
-        let remote: [u8; 16] = field(sk, &OFF_SK_DADDR6).unwrap_or([0; 16]);
+        let local: [u8; 16] = or_zero(sk, &OFF_SK_SADDR6);
+        let remote: [u8; 16] = or_zero(sk, &OFF_SK_DADDR6);
         seen.local[..16].copy_from_slice(&local);
         seen.remote[..16].copy_from_slice(&remote);
     }
@@ -210,13 +209,13 @@ fn unix_name(sk: *mut c_void, target: &mut [u8; agent_common::SOCKET_NAME_BYTES]
 #[inline(always)]
 fn unix_unread(sk: *mut c_void) -> u64 {
     let queue = sk.cast::<u8>().wrapping_add(of(&OFF_SK_RECEIVE_QUEUE)).cast::<c_void>().cast_const();
-    let first = field::<u64>(queue, &OFF_SKBHEAD_NEXT).unwrap_or(0);
+    let first = or_zero::<u64>(queue, &OFF_SKBHEAD_NEXT);
     if first == 0 || first == queue as u64 {
         return 0;
     }
-    let taken = field::<u32>(first as *const c_void, &OFF_SKB_UNIX_CONSUMED).map_or(0, u64::from);
+    let taken = u64::from(or_zero::<u32>(first as *const c_void, &OFF_SKB_UNIX_CONSUMED));
     let sum = if present(&OFF_UNIX_INQ_LEN) {
-        field::<u32>(sk, &OFF_UNIX_INQ_LEN).map_or(0, u64::from)
+        u64::from(or_zero::<u32>(sk, &OFF_UNIX_INQ_LEN))
     } else {
         let mut sum = 0;
         let mut buffer = first;
@@ -224,8 +223,8 @@ fn unix_unread(sk: *mut c_void) -> u64 {
             if buffer == 0 || buffer == queue as u64 {
                 break;
             }
-            sum += field::<u32>(buffer as *const c_void, &OFF_SKB_LEN).map_or(0, u64::from);
-            buffer = field(buffer as *const c_void, &OFF_SKBHEAD_NEXT).unwrap_or(0);
+            sum += u64::from(or_zero::<u32>(buffer as *const c_void, &OFF_SKB_LEN));
+            buffer = or_zero(buffer as *const c_void, &OFF_SKBHEAD_NEXT);
         }
         sum
     };

@@ -122,6 +122,8 @@ impl Aggregator {
         match body {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
             Body::Thread(_row) => {}
+            // For whoever looks names up; nothing is counted by it.
+            Body::Mapping(_where) => {}
             Body::Ledger(row) => self.ledger = Ledger(row),
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),

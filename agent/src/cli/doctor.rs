@@ -12,15 +12,19 @@ use crate::serve::check::{Check, Status};
 /// Say what this host allows, what is degraded, and how to fix it
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Changes nothing. Exit code 0 if everything is there, 5 if something works less well, 6 if something does not work.
+    after_help = "Changes nothing; with --try probes are attached for a few seconds. Exit code 0 if everything is there, 5 if something works less well, 6 if something does not work.
 
 Examples:
   sudo tidegate doctor
+  sudo tidegate doctor --try
   tidegate doctor -o json | jq '.[] | select(.status != \"ok\")'"
 )]
 pub struct DoctorArgs {
     #[command(flatten)]
     at: AgentAt,
+    /// Attach every kind of probe for a moment and see whether what it should see is seen; needs root
+    #[arg(long = "try")]
+    attempt: bool,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -28,7 +32,8 @@ pub struct DoctorArgs {
 
 /// Runs the command.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let checks = Doctor::here(&args.at.socket, Asker::Command).checks();
+    let doctor = Doctor::here(&args.at.socket, Asker::Command);
+    let checks = if args.attempt { doctor.checks_and_trial() } else { doctor.checks() };
     let mut out = std::io::stdout().lock();
     match args.output {
         Output::Json => {

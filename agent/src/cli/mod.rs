@@ -11,6 +11,7 @@ pub mod replay;
 mod shell;
 pub mod simulate;
 pub mod sockets;
+pub mod symbolizer;
 pub mod syscalls;
 pub mod table;
 pub mod tune;
@@ -54,6 +55,8 @@ enum Command {
     Tune(tune::TuneArgs),
     Simulate(simulate::SimulateArgs),
     #[command(hide = true)]
+    Symbolizer(symbolizer::SymbolizerArgs),
+    #[command(hide = true)]
     Completions(shell::CompletionsArgs),
     #[command(hide = true)]
     Man(shell::ManArgs),
@@ -65,6 +68,8 @@ enum Command {
 /// Parses the arguments and does what they say.
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
+    // By this name it is this very program, whatever has been installed over its file since.
+    crate::symbolize::set_program("/proc/self/exe");
     log_to_stderr(&command);
     exit::code(run(&command))
 }
@@ -81,6 +86,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => return doctor::run(args),
         Command::Tune(args) => tune::run(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::Symbolizer(args) => symbolizer::run(*args),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args),
         Command::MetricsNames => shell::metrics_names(),

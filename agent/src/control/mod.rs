@@ -4,6 +4,7 @@
 //! human asked for are state. Nothing here reads a clock, waits, or writes a page.
 
 pub mod bounds;
+pub mod budget;
 pub mod decide;
 pub mod decision;
 pub mod demand;

@@ -3,6 +3,8 @@
 
 mod host;
 mod tracepoints;
+#[cfg(feature = "ebpf")]
+mod trial;
 
 use std::path::{Path, PathBuf};
 
@@ -55,7 +57,17 @@ impl Doctor {
         checks
     }
 
-    /// The same, for the socket to run.
+    /// All checks, and then those that attach every probe to see whether it works; needs the rights to do so.
+    pub fn checks_and_trial(&self) -> Vec<Check> {
+        let mut checks = self.checks();
+        #[cfg(feature = "ebpf")]
+        checks.extend(trial::checks());
+        #[cfg(not(feature = "ebpf"))]
+        checks.push(missing("try-load", "this binary has no probes to try", "build it with the default features"));
+        checks
+    }
+
+    /// The first kind, for the socket to run.
     pub fn preflight(self) -> Preflight {
         Preflight::new(move || self.checks())
     }

@@ -1,11 +1,11 @@
 //! The decoder: walks a batch and yields events; what it cannot read it skips and counts.
 
 use agent_common::{
-    LedgerRow, LossReason, LossRow, MAX_FRAMES, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
-    SampleKind, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
+    LedgerRow, LossReason, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
+    ReportHeader, SampleKind, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
 };
 
-use crate::event::{Body, Comm, Event, Process, Sample};
+use crate::event::{Body, Comm, Event, Mapping, Process, Sample};
 use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid, Uid};
 
 /// Why a record could not be read.
@@ -107,6 +107,7 @@ fn decode_body(kind: RecordKind, body: &[u8]) -> Result<Body<'_>, &'static str> 
             let row = exact::<ProcessRow>(body, "process row")?;
             Body::Process(Process { pid: Pid(row.pid), start_ticks: row.start_ticks, comm: Comm(row.comm) })
         }
+        RecordKind::Mapping => Body::Mapping(Box::new(mapping(body)?)),
         RecordKind::Names => Body::Names(body),
     })
 }
@@ -145,6 +146,16 @@ fn sample(body: &[u8]) -> Result<Sample, &'static str> {
 fn addresses(bytes: &[u8]) -> Option<Vec<u64>> {
     let (words, rest) = bytes.as_chunks::<8>();
     (rest.is_empty() && words.len() <= MAX_FRAMES).then(|| words.iter().map(|w| u64::from_ne_bytes(*w)).collect())
+}
+
+fn mapping(body: &[u8]) -> Result<Mapping, &'static str> {
+    let (row, rest) = MappingRow::from_prefix(body).ok_or("mapping row")?;
+    let (build_id, path) = rest.split_at_checked(usize::from(row.build_id_len)).ok_or("build id length")?;
+    if path.len() != usize::from(row.path_len) {
+        return Err("path length");
+    }
+    let MappingRow { pid, build_id_len: _, path_len: _, begin, end, offset, dev, inode } = row;
+    Ok(Mapping { pid: Pid(pid), begin, end, offset, dev, inode, build_id: build_id.into(), path: path.into() })
 }
 
 fn report(body: &[u8]) -> Result<Body<'_>, &'static str> {

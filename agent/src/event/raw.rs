@@ -1,11 +1,11 @@
 //! A batch of wire records, and the encoders that the user-space sources use.
 
 use agent_common::{
-    LedgerRow, LossReason, LossRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader, SocketRow,
-    SyscallRow, TaskRow,
+    LedgerRow, LossReason, LossRow, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
+    SocketRow, SyscallRow, TaskRow,
 };
 
-use crate::event::{Input, Process};
+use crate::event::{Input, Mapping, Process};
 use crate::units::{Nanos, PipelineName};
 
 /// Wire records, one after the other, each padded to [`RECORD_ALIGN`].
@@ -71,8 +71,8 @@ impl RawBatch {
 /// Encoders, one a record kind that user space makes.
 pub mod encode {
     use super::{
-        Input, LedgerRow, LossReason, LossRow, Nanos, PipelineName, Process, ProcessRow, RawBatch, RecordKind,
-        ReportHeader, SocketRow, SyscallRow, TaskRow,
+        Input, LedgerRow, LossReason, LossRow, Mapping, MappingRow, Nanos, PipelineName, Process, ProcessRow, RawBatch,
+        RecordKind, ReportHeader, SocketRow, SyscallRow, TaskRow,
     };
     use agent_common::Wire;
 
@@ -133,6 +133,24 @@ pub mod encode {
         let row =
             ProcessRow { pid: process.pid.0, reserved: 0, start_ticks: process.start_ticks, comm: process.comm.0 };
         batch.push(RecordKind::Process, time, &[row.as_bytes()]);
+    }
+
+    /// Where code of a process is mapped. A path that no record can hold is cut.
+    pub fn mapping(batch: &mut RawBatch, time: Nanos, mapping: &Mapping) {
+        let Mapping { pid, begin, end, offset, dev, inode, build_id, path } = mapping;
+        let cut = |bytes: &'_ [u8]| u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+        let row = MappingRow {
+            pid: pid.0,
+            build_id_len: cut(build_id),
+            path_len: cut(path),
+            begin: *begin,
+            end: *end,
+            offset: *offset,
+            dev: *dev,
+            inode: *inode,
+        };
+        let (build_id, path) = (&build_id[..usize::from(row.build_id_len)], &path[..usize::from(row.path_len)]);
+        batch.push(RecordKind::Mapping, time, &[row.as_bytes(), build_id, path]);
     }
 
     /// The table of names that ends a recording.

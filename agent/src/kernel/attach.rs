@@ -26,6 +26,9 @@ pub enum Family {
 }
 
 impl Family {
+    /// Every family.
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Syscalls, Self::Sockets, Self::Floor];
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {

@@ -109,6 +109,18 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// The end of what the verifier said, where it was the verifier who refused.
+    pub fn verifier_says(&self) -> Option<String> {
+        const LINES: usize = 6;
+        let Self::Program { cause: ProgramError::LoadError { verifier_log, .. }, .. } = self else { return None };
+        let log = verifier_log.to_string();
+        let told: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let last = &told[told.len().saturating_sub(LINES)..];
+        (!last.is_empty()).then(|| last.join(" | "))
+    }
+}
+
 /// Words of the watch list: a byte for each process number there can be.
 fn watch_words() -> u32 {
     const PID_MAX_LIMIT: u32 = 1 << 22;
@@ -126,19 +138,24 @@ fn syscall_entries() -> u32 {
 
 /// An error with its causes in one line: the loader hides the errno one level down.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = one_line(error);
     let mut cause = error.source();
     while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        // The verifier's log is for the debugger, not for one line.
-        let first = inner_text.lines().next().unwrap_or_default();
-        if !text.contains(first) {
+        let inner_text = one_line(inner);
+        if !text.contains(&inner_text) {
             text.push_str(": ");
-            text.push_str(first);
+            text.push_str(&inner_text);
         }
         cause = inner.source();
     }
     text
+}
+
+/// The first line, without the log of the verifier, which is for the debugger: [`LoadError::verifier_says`] has its end.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    first.split(". Verifier output").next().unwrap_or_default().to_owned()
 }
 
 /// The loaded object. Everything attached is gone when it is dropped; nothing is ever pinned.

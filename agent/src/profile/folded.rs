@@ -67,6 +67,10 @@ fn readable(name: &str) -> Cow<'_, str> {
     if trimmed.is_empty() {
         return Cow::Borrowed("[empty]");
     }
+    if trimmed == "#" || trimmed.starts_with("# ") {
+        // At the start of a line that opens a comment.
+        return Cow::Owned(format!("_{trimmed}"));
+    }
     match trimmed.rsplit_once(char::is_whitespace) {
         Some((before, last)) if last.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
             Cow::Owned(format!("{before}_{last}"))
@@ -127,9 +131,15 @@ mod tests {
 
     #[test]
     fn no_name_is_taken_for_a_count() {
-        for (name, says) in
-            [("f 7", "f_7"), (" f ", "f"), ("", "[empty]"), ("a b", "a b"), ("7", "7"), ("x 1.5", "x_1.5")]
-        {
+        for (name, says) in [
+            ("f 7", "f_7"),
+            (" f ", "f"),
+            ("", "[empty]"),
+            ("a b", "a b"),
+            ("7", "7"),
+            ("x 1.5", "x_1.5"),
+            ("# c", "_# c"),
+        ] {
             assert_eq!(readable(name), says);
         }
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::model::Profile;
-use crate::units::ProfileKind;
+use crate::units::{Nanos, ProfileKind};
 
 /// The title of a graph, and how its numbers are to be read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,18 +13,6 @@ pub struct Scale {
     pub unit: &'static str,
     /// One of the profile's own units in that unit.
     pub factor: f64,
-}
-
-/// What a kind shows, as a title says it.
-pub fn title(kind: ProfileKind) -> &'static str {
-    match kind {
-        ProfileKind::Cpu => "On-CPU time",
-        ProfileKind::Offcpu => "Off-CPU time",
-        ProfileKind::Runq => "Run-queue wait",
-        ProfileKind::Wall => "Wall-clock time",
-        ProfileKind::Wakeup => "Wakeups, wakers over sleepers",
-        ProfileKind::Sock => "Time that bytes waited in receive queues",
-    }
 }
 
 /// The unit in which values up to `total` can be read: at least four digits of the whole are shown.
@@ -65,9 +53,9 @@ pub fn losses(profile: &Profile) -> String {
     if text.is_empty() { "nothing lost".to_owned() } else { text }
 }
 
-/// One line that says what a profile holds.
-pub fn summary(profile: &Profile) -> String {
-    let seconds = profile.end.since(profile.start).as_secs_f64();
+/// One line that says what a profile holds. What it covers may be less than the time from its start to its end.
+pub fn summary(profile: &Profile, covered: Option<Nanos>) -> String {
+    let seconds = covered.unwrap_or(profile.end.since(profile.start)).as_secs_f64();
     let span = if seconds > 0.0 { format!(" over {seconds:.1} s") } else { String::new() };
     format!("{}{span}, {}", amount(profile.kind, profile.total()), losses(profile))
 }

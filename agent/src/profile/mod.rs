@@ -4,22 +4,33 @@
 mod builder;
 pub mod container;
 pub mod diff;
+mod firefox;
 pub mod flame;
 pub mod folded;
+pub mod format;
 pub mod heading;
-pub mod json;
+pub mod import;
+mod json;
+mod labels;
 pub mod model;
 pub mod naming;
 pub mod noise;
+mod otlp;
 pub mod packed;
 mod palette;
+mod pprof;
 pub mod shares;
+mod speedscope;
+mod strings;
 pub mod tree;
 
 pub use diff::{Base, Diff, diff, diff_svg, diff_text};
 pub use flame::{FlameError, flame_svg};
 pub use folded::folded_text;
-pub use json::profile_json;
+pub use format::{About, Format, FormatError, write};
 pub use model::Profile;
 pub use naming::{name_stacks, plain_owner};
 pub use packed::Packed;
+
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
+pub use crate::profile::Format as ProfileFormat;
 use crate::profile::model::Profile;
-use crate::profile::{FlameError, flame_svg, folded_text, name_stacks, plain_owner, profile_json};
+use crate::profile::{About, FormatError, name_stacks, plain_owner, write};
 use crate::serve::archive::Archive;
 use crate::serve::filter::Filter;
 use crate::serve::windows::{Found, Windows};
@@ -23,19 +23,6 @@ use crate::units::{Nanos, Pid, ProfileKind};
 
 /// Jobs that may wait.
 const CAPACITY: usize = 64;
-
-/// The form of a profile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProfileFormat {
-    /// A flame graph.
-    #[default]
-    Svg,
-    /// Folded stacks.
-    Folded,
-    /// JSON.
-    Json,
-}
 
 /// What to draw.
 #[derive(Clone, Debug)]
@@ -71,10 +58,7 @@ pub enum RenderError {
     NothingSeen,
     /// Nothing to draw, or drawing failed.
     #[error(transparent)]
-    Flame(#[from] FlameError),
-    /// JSON failed.
-    #[error("write the profile: {0}")]
-    Json(#[from] serde_json::Error),
+    Format(#[from] FormatError),
     /// Too many wait.
     #[error("{CAPACITY} profiles are being drawn already: try again in a second")]
     Busy,
@@ -205,15 +189,7 @@ fn draw_profile(
     covered: Nanos,
     format: ProfileFormat,
 ) -> Result<Rendered, RenderError> {
-    let (content_type, bytes) = match format {
-        ProfileFormat::Svg => {
-            let title = format!("{}, {whose}", profile.kind.title());
-            let (total, seconds, lost) = (profile.total(), covered.as_secs_f64(), profile.lost.samples());
-            let subtitle = format!("{total} {} over {seconds:.0} s, {lost} lost", profile.kind.unit());
-            ("image/svg+xml", flame_svg(profile, &title, &subtitle)?)
-        }
-        ProfileFormat::Folded => ("text/plain; charset=utf-8", folded_text(profile).into_bytes()),
-        ProfileFormat::Json => ("application/json", profile_json(profile)?),
-    };
-    Ok(Rendered { content_type, bytes, trouble: None })
+    let about = About { whose: whose.to_owned(), covered: Some(covered), ..About::default() };
+    let bytes = write(profile, format, &about)?;
+    Ok(Rendered { content_type: format.content_type(), bytes, trouble: None })
 }

@@ -3,6 +3,7 @@
 //!
 //! Rows are sent when they changed. The kernel counts, this file copies: no threshold and no policy here.
 
+mod attempt;
 mod cgroups;
 mod stacks;
 
@@ -21,9 +22,10 @@ use super::inbox::Inbox;
 use super::processes::look_up;
 use super::{EventSource, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
-pub use crate::kernel::LoadOptions;
-use crate::kernel::{Family, LoadError, Probes};
+pub use crate::kernel::{Family, LoadOptions};
+use crate::kernel::{LoadError, Probes};
 use crate::units::{CgroupId, Nanos, Pid};
+pub use attempt::{Lack, Shortfall};
 
 const WATCH_CPU: u32 = 1;
 const WATCH_SYSCALLS: u32 = 2;

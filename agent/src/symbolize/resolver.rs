@@ -4,37 +4,56 @@
 //! function would be charged to its neighbour.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
-use blazesym::Pid as BlazePid;
-use blazesym::symbolize::source::{Kernel, Process, Source};
-use blazesym::symbolize::{Input, Reason, Symbolized, Symbolizer};
-use procfs::process::MMapPath;
-
-use super::names::{Names, Space};
+use super::files;
+use super::keeper::{Keeper, NoAnswer, Reply};
+use super::kernel::{KernelNames, UNNAMED};
+use super::names::{Names, Space, Standing};
+use super::places::{Known, Places};
+use super::spaces::{Backing, CodeMapping, Now, Spaces};
+use super::stats::{Refusal, Stats};
+use super::wire::{Ask, FileKey, Found, MOST_PLACES};
 use crate::aggregate::stacks::StackCounts;
-use crate::source::processes;
-use crate::units::Pid;
+use crate::event::Mapping;
+use crate::source::clock::monotonic;
+use crate::units::{Nanos, Pid};
 
 /// Addresses kept; the table is emptied when it is full, and what is still needed is looked up again.
-const MOST_ADDRESSES: usize = 400_000;
-
-/// Rounds without a new address after which what was read of the symbol files is let go: the symbols of one big binary
-/// take more memory than the rest of the agent.
-const IDLE_ROUNDS: u32 = 10;
+const MOST_ADDRESSES: usize = 300_000;
+/// Chains of names kept, likewise.
+const MOST_CHAINS: usize = 60_000;
+/// A perf map that grows is read no more often than this.
+const PERF_MAP_AGE: Nanos = Nanos::from_millis(250);
+/// Processes with code made at run time that are remembered, and for how long when there are more.
+const MOST_JITS: usize = 512;
+const PERF_MAP_FORGET: Nanos = Nanos::from_secs(60);
+/// Addresses that are looked up in one perf map at a time.
+const MOST_JIT_PLACES: usize = 16_384;
 
 /// Fills a [`Names`].
+#[derive(Debug)]
 pub struct Resolver {
-    symbolizer: Symbolizer,
-    idle_rounds: u32,
+    kernel: KernelNames,
+    keeper: Keeper,
+    spaces: Spaces,
+    places: Places,
+    jits: BTreeMap<Pid, Jit>,
     names: Names,
-    starts: BTreeMap<Pid, u64>,
+    stats: Stats,
 }
 
-impl std::fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resolver").field("addresses", &self.names.len()).finish_non_exhaustive()
-    }
+/// Code made at run time by one process.
+#[derive(Debug, Default)]
+struct Jit {
+    /// When its map was last found to have changed.
+    looked: Nanos,
+    /// Which map that was.
+    key: Option<FileKey>,
+    /// Addresses that were looked up in it.
+    asked: BTreeSet<u64>,
+    refused: Option<Refusal>,
 }
 
 impl Default for Resolver {
@@ -44,9 +63,22 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    /// An empty table.
+    /// An empty table, and the symbolizer of this program.
     pub fn new() -> Self {
-        Self { symbolizer: symbolizer(), idle_rounds: 0, names: Names::default(), starts: BTreeMap::new() }
+        Self::with(Keeper::of_this_program())
+    }
+
+    /// An empty table, and a symbolizer.
+    pub fn with(keeper: Keeper) -> Self {
+        Self {
+            kernel: KernelNames::default(),
+            keeper,
+            spaces: Spaces::default(),
+            places: Places::default(),
+            jits: BTreeMap::new(),
+            names: Names::default(),
+            stats: Stats::default(),
+        }
     }
 
     /// What is known.
@@ -54,96 +86,208 @@ impl Resolver {
         &self.names
     }
 
+    /// What became of the looking up.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The process that looks names up, if one is running.
+    pub fn symbolizer(&self) -> Option<Pid> {
+        self.keeper.pid()
+    }
+
+    /// Notes where code is mapped: a process can then be named after it has ended.
+    pub fn learn(&mut self, mapping: &Mapping) {
+        self.spaces.learn(mapping, monotonic());
+    }
+
     /// Looks up every address of `counts` that is not known yet.
     pub fn resolve(&mut self, counts: &StackCounts) {
-        if self.names.len() > MOST_ADDRESSES {
+        if self.names.len() > MOST_ADDRESSES || self.names.chains() > MOST_CHAINS {
             self.names = Names::default();
+            self.places.forget_names();
         }
-        let mut wanted: BTreeMap<Space, BTreeSet<u64>> = BTreeMap::new();
+        let now = monotonic();
+        let mut kernel: BTreeSet<u64> = BTreeSet::new();
+        let mut user: BTreeMap<Pid, BTreeSet<u64>> = BTreeMap::new();
         for key in counts.counts.keys() {
-            let user = Space::User(key.pid);
-            for (space, address) in frames(&key.kernel, Space::Kernel).chain(frames(&key.user, user)) {
-                if self.names.get(space, address).is_none() {
-                    wanted.entry(space).or_default().insert(address);
+            kernel.extend(frames(&key.kernel, Space::Kernel).map(|(_, address)| address));
+            let addresses = frames(&key.user, Space::User(key.pid)).map(|(_, address)| address);
+            user.entry(key.pid).or_default().extend(addresses);
+        }
+        kernel.retain(|address| !self.names.is_final(Space::Kernel, *address));
+        for address in kernel {
+            let name = self.kernel.get(address, now).unwrap_or(UNNAMED).to_owned();
+            self.names.insert(Space::Kernel, address, [name]);
+        }
+        self.user(user, now);
+        self.places.rest(now);
+    }
+
+    fn user(&mut self, mut wanted: BTreeMap<Pid, BTreeSet<u64>>, now: Nanos) {
+        // Files in common are asked about once, with the places of all processes.
+        let mut by_file: BTreeMap<FileKey, Question> = BTreeMap::new();
+        let mut placed: Vec<(Pid, u64, Place)> = Vec::new();
+        for (pid, addresses) in &mut wanted {
+            // First, because another program at the same number has other names.
+            if self.spaces.visit(*pid, now) == Now::Another {
+                self.names.doubt(*pid);
+                self.jits.remove(pid);
+            }
+            addresses.retain(|address| !self.names.is_final(Space::User(*pid), *address));
+            let unplaced = |space: &Spaces, a: &u64| space.get(*pid).is_none_or(|space| space.find(*a).is_none());
+            if addresses.iter().any(|address| unplaced(&self.spaces, address)) {
+                self.spaces.look_again(*pid, now);
+            }
+            for address in addresses.iter() {
+                let place = self.place(*pid, *address, now);
+                if let Place::File { key, offset, path, .. } = &place
+                    && self.places.get(key, *offset) == Known::Not
+                {
+                    let question = by_file.entry(*key);
+                    let question = question.or_insert_with(|| Question {
+                        pid: *pid,
+                        path: Arc::clone(path),
+                        places: BTreeSet::new(),
+                    });
+                    question.places.insert(*offset);
                 }
+                placed.push((*pid, *address, place));
             }
         }
-        self.idle_rounds = if wanted.is_empty() { self.idle_rounds + 1 } else { 0 };
-        if self.idle_rounds == IDLE_ROUNDS {
-            self.symbolizer = symbolizer();
-        }
-        for (space, addresses) in wanted {
-            let addresses: Vec<u64> = addresses.into_iter().collect();
-            match space {
-                Space::Kernel => self.kernel(&addresses),
-                Space::User(pid) => self.process(pid, &addresses),
+        let mut failed: BTreeMap<FileKey, Standing> = BTreeMap::new();
+        for (key, Question { pid, path, places }) in &by_file {
+            let tools = (&mut self.keeper, &mut self.names, &mut self.stats);
+            if let Err(why) = self.places.look_up(*key, places, (*pid, path), tools) {
+                failed.insert(*key, standing(&why));
             }
+        }
+        let mut jit: BTreeMap<Pid, BTreeSet<u64>> = BTreeMap::new();
+        for (pid, address, place) in placed {
+            self.name(pid, address, place, &failed, &mut jit);
+        }
+        for (pid, addresses) in jit {
+            self.jit(pid, &addresses, now);
         }
     }
 
-    fn kernel(&mut self, addresses: &[u64]) {
-        let source = Source::Kernel(Kernel { debug_syms: false, ..Kernel::default() });
-        let found = self.symbolizer.symbolize(&source, Input::AbsAddr(addresses));
-        let found = found.unwrap_or_else(|cause| {
-            tracing::warn!(%cause, "no kernel names (reading /proc/kallsyms needs CAP_SYSLOG)");
-            Vec::new()
-        });
-        let mut found = found.into_iter();
-        for address in addresses {
-            let frames = match found.next() {
-                Some(Symbolized::Sym(sym)) => vec![sym.name.into_owned()],
-                // Never the address: it would tell where the kernel lies.
-                Some(Symbolized::Unknown(_)) | None => vec!["vmlinux+0x?".to_owned()],
-            };
-            self.names.insert(Space::Kernel, *address, frames);
+    fn place(&mut self, pid: Pid, address: u64, now: Nanos) -> Place {
+        let Some(space) = self.spaces.get(pid).filter(|space| space.is_known()) else {
+            return Place::Nowhere("ended");
+        };
+        let Some(mapping) = space.find(address) else { return Place::Nowhere("unmapped") };
+        if mapping.backing == Backing::Anonymous {
+            return Place::Jit(mapping.place(address));
+        }
+        let (offset, module) = (mapping.place(address), mapping.module());
+        match self.places.file(pid, mapping, now, &mut self.stats) {
+            Some(key) => Place::File { key, offset, path: path(mapping), module: module.into() },
+            None => Place::Unread { offset, module: module.into() },
         }
     }
 
-    fn process(&mut self, pid: Pid, addresses: &[u64]) {
-        let start = processes::look_up(pid).map(|p| p.start_ticks);
-        if let Some(start) = start
-            && self.starts.insert(pid, start).is_some_and(|before| before != start)
-        {
-            self.names.forget(pid);
-        }
-        let maps = Maps::read(pid);
-        let found = if start.is_some() { look_up(&self.symbolizer, pid, addresses) } else { Vec::new() };
-        let mut found = found.into_iter();
-        for address in addresses {
-            let frames = match found.next() {
-                Some(Symbolized::Sym(sym)) => {
-                    let inlined = sym.inlined.iter().map(|f| f.name.clone().into_owned());
-                    std::iter::once(sym.name.into_owned()).chain(inlined).collect()
+    fn name(
+        &mut self,
+        pid: Pid,
+        address: u64,
+        place: Place,
+        failed: &BTreeMap<FileKey, Standing>,
+        jit: &mut BTreeMap<Pid, BTreeSet<u64>>,
+    ) {
+        let space = Space::User(pid);
+        let (name, standing) = match place {
+            Place::File { key, offset, module, .. } => match self.places.get(&key, offset) {
+                Known::Named(chain) => return self.names.set(space, address, chain, Standing::Final),
+                Known::Unnamed => (format!("{module}+{offset:#x}"), Standing::Final),
+                Known::Not => {
+                    (format!("{module}+{offset:#x}"), failed.get(&key).copied().unwrap_or(Standing::Provisional))
                 }
-                Some(Symbolized::Unknown(_)) | None => vec![maps.module_and_offset(*address)],
-            };
-            self.names.insert(Space::User(pid), *address, frames);
+            },
+            Place::Unread { offset, module } => (format!("{module}+{offset:#x}"), Standing::Provisional),
+            Place::Jit(offset) => {
+                jit.entry(pid).or_default().insert(address);
+                (format!("jit+{offset:#x}"), Standing::Provisional)
+            }
+            // Of a program that ran before in this process, or of a process that has ended: what was known stays.
+            Place::Nowhere(_) if self.names.get(space, address).is_some() => return,
+            Place::Nowhere(why) => (format!("{why}+{address:#x}"), Standing::Provisional),
+        };
+        let chain = self.names.chain([name]);
+        self.names.set(space, address, chain, standing);
+    }
+
+    /// Names code made at run time by the map that its maker writes.
+    fn jit(&mut self, pid: Pid, addresses: &BTreeSet<u64>, now: Nanos) {
+        if self.jits.len() >= MOST_JITS {
+            self.jits.retain(|_, jit| now.since(jit.looked) < PERF_MAP_FORGET);
+        }
+        let found = files::perf_map(pid);
+        let jit = self.jits.entry(pid).or_default();
+        let refused = found.as_ref().err().copied();
+        if let Some(why) = refused.filter(|_| refused != jit.refused) {
+            self.stats.refuse(why);
+        }
+        jit.refused = refused;
+        let Ok(Some(map)) = found else { return };
+        if jit.key != Some(map.key) {
+            // It grows all the time, and each time it is read from the beginning.
+            if jit.key.is_some() && now.since(jit.looked) < PERF_MAP_AGE {
+                return;
+            }
+            *jit = Jit { looked: now, key: Some(map.key), ..Jit::default() };
+        }
+        let new: Vec<u64> = addresses.difference(&jit.asked).copied().take(MOST_JIT_PLACES).collect();
+        for some in new.chunks(MOST_PLACES) {
+            let ask = Ask::PerfMap { key: map.key, addresses: some.to_vec() };
+            let answer = self.keeper.ask(map.key, &ask, &[map.fd.as_fd()], &mut self.stats);
+            let Ok(Reply::Names(found)) = answer else { return };
+            for (address, Found { names, .. }) in some.iter().zip(found) {
+                jit.asked.insert(*address);
+                if !names.is_empty() {
+                    self.names.insert(Space::User(pid), *address, names);
+                }
+            }
         }
     }
 }
 
-fn symbolizer() -> Symbolizer {
-    // Line numbers are never shown, and reading them costs most of the time.
-    Symbolizer::builder().enable_code_info(false).enable_inlined_fns(true).build()
+/// What is asked about one file.
+struct Question {
+    /// A process that maps it, and where that one sees it.
+    pid: Pid,
+    path: Arc<str>,
+    places: BTreeSet<u64>,
 }
 
-/// One file that cannot be read fails a whole batch. Then debug information is done without, and then the addresses
-/// are asked one by one, so that only those of that file stay without a name.
-fn look_up<'a>(symbolizer: &'a Symbolizer, pid: Pid, addresses: &[u64]) -> Vec<Symbolized<'a>> {
-    let mut process = Process::new(BlazePid::from(pid.0));
-    // A map of a JIT lies in /tmp and is written by anybody; it waits for a sandbox.
-    process.perf_map = false;
-    let whole = symbolizer.symbolize(&Source::Process(process.clone()), Input::AbsAddr(addresses));
-    whole.unwrap_or_else(|cause| {
-        tracing::debug!(%cause, %pid, "symbolize with debug information");
-        process.debug_syms = false;
-        let source = Source::Process(process);
-        let each = addresses.iter().map(|address| {
-            let found = symbolizer.symbolize_single(&source, Input::AbsAddr(*address));
-            found.unwrap_or(Symbolized::Unknown(Reason::IgnoredError))
-        });
-        each.collect()
-    })
+/// What lies at an address.
+enum Place {
+    File {
+        key: FileKey,
+        offset: u64,
+        path: Arc<str>,
+        module: Box<str>,
+    },
+    /// A file that is not read.
+    Unread {
+        offset: u64,
+        module: Box<str>,
+    },
+    Jit(u64),
+    Nowhere(&'static str),
+}
+
+fn path(mapping: &CodeMapping) -> Arc<str> {
+    match &mapping.backing {
+        Backing::File { path, .. } => Arc::clone(path),
+        Backing::Vdso | Backing::Anonymous => "".into(),
+    }
+}
+
+fn standing(why: &NoAnswer) -> Standing {
+    match why {
+        NoAnswer::NotNow(_) => Standing::Provisional,
+        NoAnswer::BadFile(_) => Standing::Final,
+    }
 }
 
 /// Nothing is ever mapped below this: a frame pointer chain that leads there has ended.
@@ -158,35 +302,4 @@ pub fn frames(stack: &[u64], space: Space) -> impl Iterator<Item = (Space, u64)>
 pub fn place(at: usize, address: u64, space: Space) -> Option<(Space, u64)> {
     let address = if at == 0 { address } else { address.saturating_sub(1) };
     (address >= LOWEST_ADDRESS).then_some((space, address))
-}
-
-/// Where the files of a process are mapped.
-struct Maps {
-    modules: Vec<(Range<u64>, u64, String)>,
-}
-
-impl Maps {
-    fn read(pid: Pid) -> Self {
-        let maps = i32::try_from(pid.0).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.maps().ok());
-        let modules = maps.into_iter().flatten().map(|map| {
-            let name = match &map.pathname {
-                MMapPath::Path(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                MMapPath::Vdso => "[vdso]".to_owned(),
-                MMapPath::Heap => "[heap]".to_owned(),
-                MMapPath::Stack | MMapPath::TStack(_) => "[stack]".to_owned(),
-                _ => "[anonymous]".to_owned(),
-            };
-            (map.address.0..map.address.1, map.offset, name)
-        });
-        Self { modules: modules.collect() }
-    }
-
-    /// `module+0xoffset` in its file; `ended+0x…` when the process has gone and nobody can tell any more.
-    fn module_and_offset(&self, address: u64) -> String {
-        match self.modules.iter().find(|(range, _, _)| range.contains(&address)) {
-            Some((range, offset, name)) => format!("{name}+{:#x}", address - range.start + offset),
-            None if self.modules.is_empty() => format!("ended+{address:#x}"),
-            None => format!("unmapped+{address:#x}"),
-        }
-    }
 }

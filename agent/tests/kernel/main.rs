@@ -19,6 +19,7 @@ fn main() {
         subject::run(&task.to_string_lossy());
         return;
     }
+    tidegate::symbolize::set_program(env!("CARGO_BIN_EXE_tidegate"));
     let mut arguments = Arguments::from_args();
     // One at a time: they share two CPUs and one kernel, and each looks at its own processes only.
     arguments.test_threads = Some(1);

@@ -2,10 +2,11 @@
 //! the same numbers as JSON; none of them asserts.
 
 mod page;
+mod profile;
 mod syscalls;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
@@ -25,6 +26,8 @@ pub(crate) struct Args {
 enum Name {
     /// Reading the settings page: ns a read, whole and with the expiry check
     Page,
+    /// What profiling the whole host costs, beside perf and profile-bee
+    Profile,
     /// What syscall accounting adds to a system call, beside libbpf-tools `syscount -L`
     Syscalls,
 }
@@ -41,7 +44,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let bench = Bench { workspace, json: json.as_deref() };
     match args.name {
         Name::Page => page::run(&bench)?,
+        Name::Profile => profile::run(&bench)?,
         Name::Syscalls => syscalls::run(&bench)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `program`, to be run with tracefs, which a minimal host does not mount: it gets a view of its own.
+pub(crate) fn with_tracefs(program: &Path) -> Command {
+    let script = "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(program);
+    command
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::Bench;
+use super::{Bench, with_tracefs};
 use crate::leash::{Leash, poll};
 use crate::shell::{self, which};
 use crate::ui;
@@ -162,11 +162,8 @@ impl Tools {
                 ours
             }
             Probe::Peer => {
-                // It wants tracefs, which a minimal host does not mount: it gets a view of its own.
-                let script =
-                    "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"";
-                let mut peer = Command::new("unshare");
-                peer.args(["--mount", "sh", "-c", script, "sh"]).arg(&self.peer).args(["-L", "-p", &pid]);
+                let mut peer = with_tracefs(&self.peer);
+                peer.args(["-L", "-p", &pid]);
                 peer
             }
         };

@@ -114,6 +114,11 @@ fn go(workspace: &Workspace, intent: Intent) -> Result<(Option<Toolchain>, usize
         &apt.optional("curl", "curl", "the lines that the demo ends with cannot be pasted", intent),
         watch,
     );
+    for (package, program) in [("qemu-system-x86", "qemu-system-x86_64"), ("busybox-static", "busybox")] {
+        let watch = Stopwatch::start();
+        let why = "`cargo xtask kernel-test vm` cannot boot other kernels";
+        journal.enter(package, &apt.optional(package, program, why, intent), watch);
+    }
 
     let end = if journal.missing == 0 { "nothing is missing" } else { "run `cargo xtask setup` to mend" };
     ui::line(format_args!("setup: {end}, {}", ui::span(whole.elapsed())));

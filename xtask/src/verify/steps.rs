@@ -29,7 +29,7 @@ pub(super) enum Needs {
     Build,
 }
 
-pub(super) const ALL: [Step; 9] = [
+pub(super) const ALL: [Step; 10] = [
     Step { name: "rustfmt", needs: Needs::Nothing, run: rustfmt },
     Step { name: "tidy", needs: Needs::Nothing, run: tidy },
     Step { name: "dashboards", needs: Needs::Nothing, run: dashboards },
@@ -39,6 +39,7 @@ pub(super) const ALL: [Step; 9] = [
     Step { name: "rustdoc", needs: Needs::Build, run: rustdoc },
     Step { name: "tests, pure layers", needs: Needs::Build, run: pure_tests },
     Step { name: "tests, agent and kernel", needs: Needs::Build, run: agent_tests },
+    Step { name: "kernel matrix", needs: Needs::Build, run: kernel_matrix },
 ];
 
 const EVERY_HOST_CRATE: [&str; 3] = ["--workspace", "--exclude", "agent-ebpf"];
@@ -116,6 +117,16 @@ fn agent_tests(workspace: &Workspace, _: &Toolchain) -> Result<Finding> {
     let mut command = workspace.cargo();
     command.args(["test", "-p", "tidegate", "--no-fail-fast"]);
     tests("tests, agent and kernel", &mut command)
+}
+
+fn kernel_matrix(workspace: &Workspace, _: &Toolchain) -> Result<Finding> {
+    use crate::kernel_test::{self, Ended};
+    let versions = kernel_test::USUAL.map(str::to_owned);
+    Ok(Finding::of(match kernel_test::matrix(workspace, &versions)? {
+        Ended::Green => Verdict::Passed,
+        Ended::Red(cause) => Verdict::Failed(cause),
+        Ended::Skipped(cause) => Verdict::Skipped(cause),
+    }))
 }
 
 fn plain(what: &str, command: &mut Command, remedy: &str) -> Result<Finding> {

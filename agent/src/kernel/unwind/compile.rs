@@ -10,6 +10,8 @@ use super::table::{Skipped, Table, TableId};
 
 /// Between functions linkers fill up to the next multiple of this with what is never executed: no gap worth a row.
 const PADDING: u32 = 16;
+/// Code at the entry of a program: 61 bytes in the loader of glibc, which does most.
+const ENTRY_BYTES: u32 = 64;
 const PAGE: u64 = 4_096;
 
 /// The table of a file. `go_on` is asked every so often and ends the work by saying no.
@@ -43,10 +45,11 @@ pub fn compile<'data, R: ReadRef<'data>>(
         }
     }
     let Functions { mut all, rows, mut skipped, .. } = functions;
-    let rows = assemble(&mut all, &rows, &mut skipped);
+    let mut rows = assemble(&mut all, &rows, &mut skipped);
     if rows.is_empty() {
         return Err(TableError::NoFrames);
     }
+    mark_entry(&mut rows, elf.entry().checked_sub(base).and_then(|entry| u32::try_from(entry).ok()));
     Ok(Table { id, base, rows, segments: code, skipped })
 }
 
@@ -103,6 +106,24 @@ fn without_repeats(sorted: &[Function]) -> Vec<Function> {
         kept.push(*function);
     }
     kept
+}
+
+/// Programs, and the loader before them, begin in a few lines of assembly that often are not described. Nobody calls them.
+fn mark_entry(rows: &mut Vec<UnwindRow>, entry: Option<u32>) {
+    let Some(entry) = entry.filter(|entry| *entry != 0) else { return };
+    let after = rows.partition_point(|row| row.pc <= entry);
+    let marked = UnwindRow { pc: entry, cfa: 0, rule: CfaRule::Entry as u8, rbp: 0 };
+    match after.checked_sub(1).and_then(|at| rows.get_mut(at)) {
+        Some(row) if row.rule != CfaRule::Gap as u8 => return,
+        Some(row) if row.pc == entry => *row = marked,
+        _ => rows.insert(after, marked),
+    }
+    // What follows them is not described either, but it is called.
+    let end = entry.saturating_add(ENTRY_BYTES);
+    let after = rows.partition_point(|row| row.pc <= entry);
+    if rows.get(after).is_none_or(|next| next.pc > end) {
+        rows.insert(after, gap(end));
+    }
 }
 
 fn gap(pc: u32) -> UnwindRow {

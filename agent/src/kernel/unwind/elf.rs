@@ -179,6 +179,11 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
         segments
     }
 
+    /// Address at which the program begins; 0 in a library that is none.
+    pub fn entry(&self) -> u64 {
+        self.header.e_entry(LE)
+    }
+
     /// Its build id, when it has one.
     pub fn build_id(&self) -> Option<BuildId> {
         self.programs.iter().filter(|p| p.p_type(LE) == PT_NOTE && p.p_filesz(LE) <= MAX_NOTE_BYTES).find_map(|p| {

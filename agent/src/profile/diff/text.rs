@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Change, Diff, Side, Step};
-use crate::profile::heading::{amount, title};
+use crate::profile::heading::amount;
 use crate::profile::noise::FALSE_FINDINGS;
 use crate::units::ProfileKind;
 
@@ -17,7 +17,7 @@ pub fn diff_text(diff: &Diff, most: usize) -> String {
 
 fn write(text: &mut String, diff: &Diff, most: usize) -> std::fmt::Result {
     let kind = diff.stacks.kind;
-    writeln!(text, "{}: shares of each profile, so that both count the same", title(kind))?;
+    writeln!(text, "{}: shares of each profile, so that both count the same", kind.title())?;
     for (name, side) in ["before", "after"].iter().zip(&diff.sides) {
         writeln!(text, "  {name:<6} {}", side_text(kind, side))?;
     }

@@ -200,7 +200,7 @@ fn not_drawn(error: &RenderError) -> Refusal {
     match error {
         RenderError::Busy => Refusal::unavailable("busy", detail, "try again in a second"),
         RenderError::Gone => Refusal::unavailable("renderer-gone", detail, "restart the agent"),
-        RenderError::Flame(_) | RenderError::Json(_) | RenderError::NotRecorded { .. } | RenderError::NothingSeen => {
+        RenderError::Format(_) | RenderError::NotRecorded { .. } | RenderError::NothingSeen => {
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "not-drawn", detail, "try another format or span")
         }
     }

@@ -1,0 +1,244 @@
+//! Names by place in a file: what was found once holds for every process that maps the file, so that a thousand children of
+//! one program cost no more than one. Holds open what is in use, and nothing for longer.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use super::files::{self, Opened};
+use super::keeper::{Keeper, NoAnswer, Reply};
+use super::names::{ChainId, Names};
+use super::spaces::{Backing, CodeMapping};
+use super::stats::{Refusal, Stats};
+use super::wire::{Ask, Companion, FileKey, Found, MOST_PLACES, Wish};
+use crate::units::{Nanos, Pid};
+
+/// Ranges that are kept, of all files together.
+const MOST_RANGES: usize = 200_000;
+/// Files that are held open, with their companions.
+const MOST_OPEN: usize = 64;
+/// A file that nobody asked about for so long is closed: an open file keeps its disk from being taken out.
+const HOLD: Nanos = Nanos::from_secs(20);
+/// A file that was refused is tried again after so long.
+const RETRY: Nanos = Nanos::from_secs(60);
+
+/// Names of places.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    files: BTreeMap<FileKey, Ranges>,
+    ranges: usize,
+    open: HashMap<FileKey, Held>,
+    /// Which file lies at which (device, inode) of a mapping, while it is held open: nobody else can get the number.
+    mapped: HashMap<(u64, u64), FileKey>,
+    refused: HashMap<(u64, u64), Nanos>,
+    vdso: Option<FileKey>,
+}
+
+/// First place → first place behind it, and the names, if there are any.
+type Ranges = BTreeMap<u64, (u64, Option<ChainId>)>;
+
+#[derive(Debug)]
+struct Held {
+    file: Opened,
+    debug: Beside,
+    shared: Beside,
+    used: Nanos,
+}
+
+#[derive(Debug, Default)]
+enum Beside {
+    #[default]
+    Unasked,
+    Absent,
+    There(Opened),
+}
+
+impl Beside {
+    fn companion(&self) -> Companion {
+        match self {
+            Self::Unasked => Companion::Unasked,
+            Self::Absent => Companion::Absent,
+            Self::There(_) => Companion::Passed,
+        }
+    }
+
+    fn opened(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::There(opened) => Some(opened.fd.as_fd()),
+            Self::Unasked | Self::Absent => None,
+        }
+    }
+}
+
+/// What is known of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Names.
+    Named(ChainId),
+    /// Looked up, and there is none.
+    Unnamed,
+    /// Not looked up yet.
+    Not,
+}
+
+impl Places {
+    /// The file of a mapping, opened if that was not done before.
+    pub(super) fn file(&mut self, pid: Pid, mapping: &CodeMapping, now: Nanos, stats: &mut Stats) -> Option<FileKey> {
+        let Backing::File { dev, inode, .. } = &mapping.backing else { return self.vdso(mapping, now) };
+        let place = (*dev, *inode);
+        if let Some(key) = self.mapped.get(&place).copied()
+            && let Some(held) = self.open.get_mut(&key)
+        {
+            held.used = now;
+            // Written to in place since: what is known of it may be wrong.
+            if files::key_of(&held.file.fd) == Some(key) {
+                return Some(key);
+            }
+            self.close(&key);
+        }
+        if self.refused.get(&place).is_some_and(|since| now.since(*since) < RETRY) {
+            return None;
+        }
+        match files::of_mapping(pid, mapping) {
+            Ok(file) => {
+                let key = file.key;
+                self.hold(file, now);
+                self.mapped.insert(place, key);
+                Some(key)
+            }
+            Err(why) => {
+                // A process that has ended meanwhile says nothing about its file.
+                if why != Refusal::NoAccess {
+                    if self.refused.len() >= 4096 {
+                        self.refused.clear();
+                    }
+                    self.refused.insert(place, now);
+                    stats.refuse(why);
+                }
+                None
+            }
+        }
+    }
+
+    fn vdso(&mut self, mapping: &CodeMapping, now: Nanos) -> Option<FileKey> {
+        if mapping.backing != Backing::Vdso {
+            return None;
+        }
+        if let Some(key) = self.vdso
+            && let Some(held) = self.open.get_mut(&key)
+        {
+            held.used = now;
+            return Some(key);
+        }
+        let file = files::vdso()?;
+        // Programs for another word length are lent other code.
+        if mapping.end - mapping.begin != file.key.size.next_multiple_of(4096) {
+            return None;
+        }
+        let key = self.vdso.get_or_insert(file.key).to_owned();
+        self.hold(Opened { key, ..file }, now);
+        Some(key)
+    }
+
+    fn hold(&mut self, file: Opened, now: Nanos) {
+        if self.open.len() >= MOST_OPEN
+            && let Some(oldest) = self.open.iter().min_by_key(|(_, held)| held.used).map(|(key, _)| *key)
+        {
+            self.close(&oldest);
+        }
+        let held = Held { debug: Beside::default(), shared: Beside::default(), used: now, file };
+        self.open.insert(held.file.key, held);
+    }
+
+    fn close(&mut self, key: &FileKey) {
+        self.open.remove(key);
+        self.mapped.retain(|_, k| k != key);
+    }
+
+    /// Closes what nobody asked about for a while.
+    pub(super) fn rest(&mut self, now: Nanos) {
+        let old: Vec<FileKey> =
+            self.open.iter().filter(|(_, held)| now.since(held.used) >= HOLD).map(|(key, _)| *key).collect();
+        for key in old {
+            self.close(&key);
+        }
+    }
+
+    /// What is known of a place.
+    pub(super) fn get(&self, key: &FileKey, place: u64) -> Known {
+        let range = self.files.get(key).and_then(|ranges| ranges.range(..=place).next_back());
+        match range {
+            Some((_, (end, chain))) if place < *end => chain.map_or(Known::Unnamed, Known::Named),
+            _ => Known::Not,
+        }
+    }
+
+    /// Looks places of a file up that are not known. `pid` is a process that maps it, at `path`.
+    pub(super) fn look_up(
+        &mut self,
+        key: FileKey,
+        wanted: &BTreeSet<u64>,
+        (pid, path): (Pid, &str),
+        (keeper, names, stats): (&mut Keeper, &mut Names, &mut Stats),
+    ) -> Result<(), NoAnswer> {
+        // An answer tells of a whole function, and so of places that have not been asked about yet.
+        let mut left: BTreeSet<u64> = wanted.clone();
+        while !left.is_empty() {
+            let offsets: Vec<u64> = left.iter().copied().take(MOST_PLACES).collect();
+            let found = self.ask(key, offsets, (pid, path), keeper, stats)?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            self.keep(key, found, names);
+            left.retain(|place| self.get(&key, *place) == Known::Not);
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        key: FileKey,
+        offsets: Vec<u64>,
+        (pid, path): (Pid, &str),
+        keeper: &mut Keeper,
+        stats: &mut Stats,
+    ) -> Result<Vec<Found>, NoAnswer> {
+        let mut ask = Ask::Elf { key, debug: Companion::Absent, shared: Companion::Absent, offsets };
+        // At most once without, once with its debug file and once with that one's shared file.
+        for _round in 0..3 {
+            let Some(held) = self.open.get_mut(&key) else { break };
+            if let Ask::Elf { debug, shared, .. } = &mut ask {
+                (*debug, *shared) = (held.debug.companion(), held.shared.companion());
+            }
+            let own = std::iter::once(held.file.fd.as_fd());
+            let descriptors: Vec<BorrowedFd<'_>> = own.chain(held.debug.opened()).chain(held.shared.opened()).collect();
+            let find = |wish: &Wish| files::debug_file(pid, path, wish).map_or(Beside::Absent, Beside::There);
+            match keeper.ask(key, &ask, &descriptors, stats)? {
+                Reply::Names(found) => return Ok(found),
+                Reply::WantsDebug(wish) => held.debug = find(&wish),
+                Reply::WantsShared(wish) => held.shared = find(&wish),
+            }
+        }
+        Err(NoAnswer::BadFile("asks for file after file".to_owned()))
+    }
+
+    /// Keeps what was found.
+    pub(super) fn keep(&mut self, key: FileKey, found: Vec<Found>, names: &mut Names) {
+        if self.ranges >= MOST_RANGES {
+            self.files.clear();
+            self.ranges = 0;
+        }
+        let ranges = self.files.entry(key).or_default();
+        let before = ranges.len();
+        for Found { begin, end, names: chain } in found {
+            let chain = (!chain.is_empty()).then(|| names.chain(chain));
+            ranges.insert(begin, (end, chain));
+        }
+        self.ranges += ranges.len() - before;
+    }
+
+    /// Forgets names: their numbers hold no longer.
+    pub(super) fn forget_names(&mut self) {
+        self.files.clear();
+        self.ranges = 0;
+    }
+}
