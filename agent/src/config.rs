@@ -9,12 +9,18 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use crate::units::ProfileKind;
+use crate::history::Keeping;
+use crate::units::{Bytes, Nanos, ProfileKind};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/tidegate/tidegate.toml";
 /// Where the socket is when none is named.
 pub const DEFAULT_SOCKET: &str = "/run/tidegate/api.sock";
+
+/// Where the history is kept when no directory is named.
+pub const DEFAULT_STATE: &str = "/var/lib/tidegate";
+
+const DAY_S: u64 = 86_400;
 
 /// The agent's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Directory of the settings pages.
     pub pages: PathBuf,
+    /// Where the history is kept; absent when none is.
+    pub history: Option<Keeping>,
     /// On-CPU sampling when nobody asks.
     pub cpu: Switch,
     /// CPU samples per second and CPU.
@@ -113,6 +121,10 @@ enum Kind {
 
 const SOCKET: &str = "socket";
 const PAGES: &str = "pages";
+const STATE: &str = "state";
+const HISTORY_ENABLED: &str = "history.enabled";
+const HISTORY_MIB: &str = "history.mib";
+const HISTORY_DAYS: &str = "history.days";
 const CPU_ENABLED: &str = "cpu.enabled";
 const CPU_HZ: &str = "cpu.hz";
 const PROFILE_KINDS: &str = "profiles.kinds";
@@ -120,9 +132,13 @@ const LATENCY_SLOTS: &str = "syscalls.latency_slots";
 const TUNE_ENABLED: &str = "tune.enabled";
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 7] = [
+const KEYS: [(&str, Kind); 11] = [
     (SOCKET, Kind::AbsolutePath),
     (PAGES, Kind::AbsolutePath),
+    (STATE, Kind::AbsolutePath),
+    (HISTORY_ENABLED, Kind::OnOff),
+    (HISTORY_MIB, Kind::Whole(16, 65_536)),
+    (HISTORY_DAYS, Kind::Whole(1, 365)),
     (CPU_ENABLED, Kind::OnOff),
     // Above a kilohertz sampling disturbs what it measures.
     (CPU_HZ, Kind::Whole(1, 999)),
@@ -136,6 +152,11 @@ impl Default for Config {
         Self {
             socket: DEFAULT_SOCKET.into(),
             pages: beside(Path::new(DEFAULT_SOCKET)),
+            history: Some(Keeping {
+                directory: DEFAULT_STATE.into(),
+                most: Bytes(256 << 20),
+                longest: Nanos::from_secs(7 * DAY_S),
+            }),
             cpu: Switch::On,
             hertz: 97,
             kinds: vec![ProfileKind::Cpu],
@@ -161,10 +182,20 @@ impl Config {
         }
     }
 
-    /// Moves socket and pages elsewhere.
+    /// Moves socket, pages and history elsewhere: an agent with a socket of its own is another agent.
     pub fn move_socket(&mut self, socket: &Path) {
         socket.clone_into(&mut self.socket);
         self.pages = beside(socket);
+        if socket != Path::new(DEFAULT_SOCKET) {
+            self.move_state(&socket.with_file_name("state"));
+        }
+    }
+
+    /// Moves the history elsewhere.
+    pub fn move_state(&mut self, directory: &Path) {
+        if let Some(keeping) = &mut self.history {
+            directory.clone_into(&mut keeping.directory);
+        }
     }
 }
 
@@ -243,6 +274,17 @@ impl TryFrom<RawConfig> for Config {
             config.move_socket(&socket);
         }
         config.pages = raw.path(PAGES).unwrap_or(config.pages);
+        if let Some(directory) = raw.path(STATE) {
+            config.move_state(&directory);
+        }
+        if let Some(keeping) = &mut config.history {
+            keeping.most = raw.whole(HISTORY_MIB).map_or(keeping.most, |mib: u64| Bytes(mib << 20));
+            keeping.longest =
+                raw.whole(HISTORY_DAYS).map_or(keeping.longest, |days: u64| Nanos::from_secs(days * DAY_S));
+        }
+        if raw.switch(HISTORY_ENABLED) == Some(Switch::Off) {
+            config.history = None;
+        }
         config.cpu = raw.switch(CPU_ENABLED).unwrap_or(config.cpu);
         config.hertz = raw.whole(CPU_HZ).unwrap_or(config.hertz);
         config.kinds = raw.value(PROFILE_KINDS).and_then(profile_kinds).unwrap_or(config.kinds);

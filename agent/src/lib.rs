@@ -22,6 +22,8 @@ pub mod control;
 
 pub mod profile;
 
+pub mod history;
+
 pub mod serve;
 
 pub mod cli;

@@ -26,6 +26,12 @@ pub struct AgentArgs {
     /// Control socket to serve; its directory also gets the settings pages
     #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
     socket: Option<PathBuf>,
+    /// Directory for the history of profiles [default: /var/lib/tidegate, or `state` beside a socket of one's own]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Keep no history on disk: the last minutes only
+    #[arg(long, conflicts_with = "state")]
+    no_history: bool,
     /// Record everything that is seen, to be replayed
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -56,6 +62,12 @@ fn settings(args: &AgentArgs) -> anyhow::Result<Config> {
     if let Some(socket) = &args.socket {
         let socket = std::path::absolute(socket).with_context(|| format!("find {}", socket.display()))?;
         config.move_socket(&socket);
+    }
+    if let Some(state) = &args.state {
+        config.move_state(&std::path::absolute(state).with_context(|| format!("find {}", state.display()))?);
+    }
+    if args.no_history {
+        config.history = None;
     }
     config.hertz = args.hz.unwrap_or(config.hertz);
     if args.no_cpu {

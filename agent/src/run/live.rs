@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 use crate::config::{Config, Switch};
 use crate::event::{Input, RawBatch, WatchKind};
+use crate::history::{History, Note, NoteKind, Record};
+use crate::run::archive::{HistoryArchive, shown};
 use crate::run::core::{Core, CoreConfig, CpuSampling, Recording, Standing, TickOutcome};
 use crate::run::live_source::LiveSource;
 use crate::run::liveness::Liveness;
@@ -21,7 +23,6 @@ use crate::run::own_cost::OwnCostMeter;
 use crate::run::recorder::Recorder;
 use crate::serve::accept::{Limits, serve};
 use crate::serve::app::App;
-use crate::serve::archive::NoArchive;
 use crate::serve::check::Preflight;
 use crate::serve::claims::Claims;
 use crate::serve::listener::Bound;
@@ -29,7 +30,7 @@ use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
 use crate::serve::render::{Renderer, Stretch};
 use crate::serve::routes::router;
-use crate::serve::view::{Listed, View};
+use crate::serve::view::{Listed, PipelineView, View};
 use crate::source::clock::{boottime, monotonic, wall};
 use crate::source::inbox::InboxSender;
 use crate::source::recording::Host;
@@ -68,7 +69,9 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     let started = monotonic();
     let (views, seen) = watch::channel(Arc::new(View { now: started, started, ..View::default() }));
     let claims = Claims::default();
-    let renderer = Renderer::start(NoArchive).context("start the thread that draws profiles")?;
+    let (history, no_history) = begin_history(config);
+    let archive = HistoryArchive(history.clone());
+    let renderer = Renderer::start(archive).context("start the thread that draws profiles")?;
     let host = Host::new(kernel_release(), started);
     let recording = Recorder::begin(options.record.as_deref(), &host)?;
     let app = App {
@@ -101,6 +104,9 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         sender,
         views,
         recording,
+        history,
+        no_history,
+        signals_kept: started,
         syscalls: Arc::default(),
         sockets: Arc::default(),
         wanted: Wanted::default(),
@@ -197,6 +203,11 @@ struct Agent {
     sender: InboxSender,
     views: watch::Sender<Arc<View>>,
     recording: Recorder,
+    history: Option<History>,
+    /// Why there is no history, where there should be one.
+    no_history: Option<String>,
+    /// When signals were last kept.
+    signals_kept: Nanos,
     syscalls: Arc<Vec<Listed<SyscallRow>>>,
     sockets: Arc<Vec<Listed<SocketRow>>>,
     wanted: Wanted,
@@ -218,8 +229,11 @@ impl Agent {
             }
             self.recording.append(&batch);
             let mut newest = None;
-            let report = &mut self.report;
-            self.core.feed(&batch, |outcome| newest = Some(count(report, outcome)));
+            let (report, history) = (&mut self.report, self.history.as_ref());
+            self.core.feed(&batch, |outcome| {
+                keep_decisions(history, &outcome);
+                newest = Some(count(report, outcome));
+            });
             if let Some(now) = newest {
                 self.tick(now);
             }
@@ -244,6 +258,9 @@ impl Agent {
         degraded.extend(self.source.degraded());
         degraded.extend(self.refused.iter().cloned());
         degraded.extend(self.recording.degraded().map(str::to_owned));
+        degraded.extend(self.no_history.clone());
+        degraded.extend(self.history.iter().flat_map(|history| history.status().degraded()));
+        self.keep_signals(now, &pipelines);
         self.hand_over();
         let view = View {
             now,
@@ -252,6 +269,8 @@ impl Agent {
             pipelines,
             slices: self.core.slices().to_vec(),
             closed: self.closed,
+            windows_lost: self.renderer.skipped(),
+            history: shown(self.history.as_ref()),
             recorded: self.recorded.iter().copied().collect(),
             syscalls: Arc::clone(&self.syscalls),
             sockets: Arc::clone(&self.sockets),
@@ -297,6 +316,24 @@ impl Agent {
         self.named = self.core.slices().last().map_or(self.named, |newest| newest.end);
     }
 
+    /// Keeps the signals of the pipelines once a second, of many pipelines in turn: so many lines a second and no more.
+    fn keep_signals(&mut self, now: Nanos, pipelines: &[PipelineView]) {
+        const A_SECOND: usize = 8;
+        let Some(history) = &self.history else { return };
+        if now.since(self.signals_kept) < Nanos::SECOND {
+            return;
+        }
+        self.signals_kept = now;
+        let turns = pipelines.len().div_ceil(A_SECOND).max(1);
+        let turn = usize::try_from(now.0 / Nanos::SECOND.0).unwrap_or(0) % turns;
+        for pipeline in pipelines.iter().skip(turn).step_by(turns) {
+            if let Ok(json) = serde_json::to_string(&pipeline.signals) {
+                let pipeline = pipeline.name.to_string();
+                history.keep(Record::Note(Note { kind: NoteKind::Signals, pipeline, at: now, json }));
+            }
+        }
+    }
+
     /// Ends a recording with the names of everything in it. Whatever happens to it, the agent ends as it should.
     async fn finish_recording(&mut self) {
         if !self.recording.is_running() {
@@ -324,6 +361,28 @@ impl Agent {
         }
         (self.wanted, self.refused, self.applied) = (wanted, refused, now);
         self.recorded.extend(recorded(&self.wanted, &self.source.attached()));
+    }
+}
+
+/// Starts the history, or says why there is none: the agent does without.
+fn begin_history(config: &Config) -> (Option<History>, Option<String>) {
+    match config.history.clone().map(History::start) {
+        None => (None, None),
+        Some(Ok(history)) => (Some(history), None),
+        Some(Err(error)) => {
+            tracing::warn!("{error}");
+            (None, Some(error.to_string()))
+        }
+    }
+}
+
+fn keep_decisions(history: Option<&History>, outcome: &TickOutcome) {
+    let Some(history) = history else { return };
+    for decision in &outcome.decisions {
+        if let Ok(json) = serde_json::to_string(decision) {
+            let pipeline = decision.name.clone();
+            history.keep(Record::Note(Note { kind: NoteKind::Decision, pipeline, at: outcome.now, json }));
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Wiring: source, core and socket into a running agent.
 
+mod archive;
 pub mod core;
 pub mod live;
 mod live_source;

@@ -38,6 +38,13 @@ const OWN_MEMORY: Metric = gauge("tidegate_own_resident_bytes", "Resident memory
 const OWN_PROBES: Metric = counter("tidegate_own_probes_seconds_total", "Run time of the agent's probes in the kernel");
 const LOST: Metric = counter("tidegate_lost_total", "What was lost, by reason");
 const INBOX_REFUSED: Metric = counter("tidegate_inbox_refused_total", "Requests refused because the inbox was full");
+const HISTORY_BYTES: Metric = gauge("tidegate_history_bytes", "Bytes of the history in use");
+const HISTORY_WINDOWS: Metric = gauge("tidegate_history_windows", "Profile windows in the history");
+const HISTORY_TAKEN: Metric = counter("tidegate_history_records_total", "Records that the history took");
+const HISTORY_LOST: Metric = counter("tidegate_history_lost_total", "Records that it did not take, by cause");
+const WINDOWS_LOST: Metric =
+    counter("tidegate_profile_windows_lost_total", "Windows lost because naming them was behind");
+const PROFILE_RECORDED: Metric = gauge("tidegate_profile_recorded", "1 for each kind of profile that is recorded");
 const ATTACHED: Metric = gauge("tidegate_probe_attached", "1 for each probe that is attached");
 const DEGRADED: Metric = gauge("tidegate_degraded_signals", "Signals that cannot be had here");
 const UPTIME: Metric = gauge("tidegate_uptime_seconds", "Time since the agent started");
@@ -57,12 +64,18 @@ const GENERATION: Metric = gauge("tidegate_pipeline_settings_generation", "Gener
 const DECISIONS: Metric = counter("tidegate_pipeline_decisions_total", "Decisions, by reason");
 
 /// All of them.
-pub const METRICS: [Metric; 22] = [
+pub const METRICS: [Metric; 28] = [
     OWN_CPU,
     OWN_MEMORY,
     OWN_PROBES,
     LOST,
     INBOX_REFUSED,
+    HISTORY_BYTES,
+    HISTORY_WINDOWS,
+    HISTORY_TAKEN,
+    HISTORY_LOST,
+    WINDOWS_LOST,
+    PROFILE_RECORDED,
     ATTACHED,
     DEGRADED,
     UPTIME,
@@ -102,6 +115,7 @@ type Written = Result<(), std::fmt::Error>;
 impl Collector for Collected {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Written {
         self.own(&mut to)?;
+        self.profiles(&mut to)?;
         self.state(&mut to)?;
         self.pipelines(&mut to)
     }
@@ -115,6 +129,17 @@ impl Collected {
         alone(to, OWN_PROBES, own.probes_ns.map(seconds))?;
         family(to, LOST, "reason", self.view.lost.by_reason().map(|(reason, count)| (reason, whole(count))))?;
         alone(to, INBOX_REFUSED, Some(whole(self.inbox_refused)))
+    }
+
+    fn profiles(&self, to: &mut DescriptorEncoder<'_>) -> Written {
+        let history = self.view.history.as_ref();
+        alone(to, HISTORY_BYTES, history.map(|h| whole(h.bytes)))?;
+        alone(to, HISTORY_WINDOWS, history.map(|h| whole(h.windows)))?;
+        alone(to, HISTORY_TAKEN, history.map(|h| whole(h.taken)))?;
+        let lost = history.into_iter().flat_map(|h| h.lost);
+        family(to, HISTORY_LOST, "cause", lost.map(|(cause, count)| (cause, whole(count))))?;
+        alone(to, WINDOWS_LOST, Some(whole(self.view.windows_lost)))?;
+        family(to, PROFILE_RECORDED, "kind", self.view.recorded.iter().map(|kind| (kind.name(), 1.0)))
     }
 
     fn state(&self, to: &mut DescriptorEncoder<'_>) -> Written {

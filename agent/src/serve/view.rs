@@ -28,12 +28,16 @@ pub struct View {
     pub slices: Vec<Arc<StackCounts>>,
     /// End of the newest profile window that has closed.
     pub closed: Nanos,
+    /// Profile windows lost because the thread that names them was behind.
+    pub windows_lost: u64,
     /// Kinds of profiles that are being recorded.
     pub recorded: Arc<[ProfileKind]>,
     /// System calls by process and call: cumulative counters, also of what was watched earlier.
     pub syscalls: Arc<Vec<Listed<SyscallRow>>>,
     /// Sockets, likewise.
     pub sockets: Arc<Vec<Listed<SocketRow>>>,
+    /// How the history does; absent where there is none.
+    pub history: Option<HistoryView>,
     /// Losses since the start.
     pub lost: Lost,
     /// Losses over time.
@@ -95,6 +99,19 @@ pub enum TuningState {
     Paused,
 }
 
+/// How the history does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistoryView {
+    /// Bytes of the database in use.
+    pub bytes: u64,
+    /// Windows in it.
+    pub windows: u64,
+    /// Records taken since the start.
+    pub taken: u64,
+    /// Records that did not get there, by cause.
+    pub lost: [(&'static str, u64); 3],
+}
+
 /// What the agent itself costs, since its start.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct OwnCost {
@@ -127,13 +144,13 @@ pub struct SyscallJson {
     pub restarts: u64,
     /// Bytes moved; absent for calls whose result is no byte count.
     pub bytes: Option<u64>,
-    /// Sum of latencies.
-    pub total_ns: u64,
+    /// Sum of latencies, from the mean of those that were timed; absent when none was.
+    pub total_ns: Option<u64>,
     /// Median latency; absent when none was seen.
     pub p50_ns: Option<u64>,
     /// 99th percentile.
     pub p99_ns: Option<u64>,
-    /// Latencies lost (slot shared, or begun before the probe).
+    /// Calls that were not timed: not chosen, slot shared, or begun before the probe.
     pub untimed: u64,
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use tidegate::config::{Config, RawConfig, Switch};
-use tidegate::units::ProfileKind;
+use tidegate::history::Keeping;
+use tidegate::units::{Bytes, Nanos, ProfileKind};
 
 fn load(text: &str) -> Result<Config, String> {
     RawConfig::parse(Path::new("/etc/x.toml"), text).and_then(Config::try_from).map_err(|e| e.to_string())
@@ -24,10 +25,15 @@ fn an_empty_file_gives_the_defaults() {
 
 #[test]
 fn every_key_is_taken() {
-    let text = "socket = \"/tmp/a.sock\"\n[cpu]\nenabled = false\nhz = 199\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[tune]\nenabled = false\n";
+    let text = "socket = \"/tmp/a.sock\"\nstate = \"/srv/s\"\n[history]\nmib = 64\ndays = 2\n[cpu]\nenabled = false\nhz = 199\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[tune]\nenabled = false\n";
     let want = Config {
         socket: "/tmp/a.sock".into(),
         pages: "/tmp/pages".into(),
+        history: Some(Keeping {
+            directory: "/srv/s".into(),
+            most: Bytes(64 << 20),
+            longest: Nanos::from_secs(2 * 86_400),
+        }),
         cpu: Switch::Off,
         hertz: 199,
         kinds: vec![ProfileKind::Cpu, ProfileKind::Wall],
@@ -35,6 +41,16 @@ fn every_key_is_taken() {
         tune: Switch::Off,
     };
     assert_eq!(load(text), Ok(want));
+}
+
+#[test]
+fn the_history_lies_beside_a_socket_of_ones_own_unless_it_is_named_or_off() {
+    let directory = |text: &str| load(text).expect("the file is right").history.map(|keeping| keeping.directory);
+    assert_eq!(directory(""), Some("/var/lib/tidegate".into()));
+    assert_eq!(directory("socket = \"/tmp/x/a.sock\""), Some("/tmp/x/state".into()));
+    assert_eq!(directory("socket = \"/tmp/x/a.sock\"\nstate = \"/srv/s\""), Some("/srv/s".into()));
+    assert_eq!(directory("state = \"/srv/s\"\n[history]\nenabled = false"), None);
+    check("[history]\nmib = 1", &["`history.mib` = 1", "from 16 to 65536"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod control;
+mod history;
 mod profile_diff;
 mod profile_kit;
 mod replay;
@@ -15,3 +16,6 @@ mod serve_roles;
 mod serve_routes;
 mod serve_watch;
 mod simulate;
+mod symbolize_hostile;
+mod symbolize_kit;
+mod symbolize_names;

@@ -5,6 +5,8 @@
 #[cfg(feature = "ebpf")]
 mod cpu;
 #[cfg(feature = "ebpf")]
+mod history;
+#[cfg(feature = "ebpf")]
 mod kit;
 #[cfg(feature = "ebpf")]
 mod sockets;
@@ -28,7 +30,7 @@ fn main() {
 
 #[cfg(feature = "ebpf")]
 fn trials() -> Vec<Trial> {
-    let cases = syscalls::CASES.iter().chain(sockets::CASES).chain(cpu::CASES);
+    let cases = syscalls::CASES.iter().chain(sockets::CASES).chain(cpu::CASES).chain(history::CASES);
     let lacking = lacking();
     if let Some(why) = &lacking {
         say(&format!("kernel tests are skipped: {why}"));

@@ -29,6 +29,8 @@ pub(crate) fn run(task: &str) {
         ["socket", kind, pattern] => socket(kind, pattern),
         ["spawn", processes] => spawn(number(processes)),
         ["short", connections] => short(number(connections)),
+        #[cfg(feature = "ebpf")]
+        ["history", directory] => crate::history::write_for_ever(directory, tell),
         ["wait"] => {
             tell("ready");
             line();
