@@ -38,7 +38,7 @@ pub struct Scratch {
 
 /// One for each [`From`], so that a timer never overwrites what a tracepoint is building.
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(3, 0);
 
 /// The context that a program runs in.
 #[derive(Clone, Copy)]
@@ -47,6 +47,8 @@ pub enum From {
     Timer = 0,
     /// A tracepoint.
     Tracepoint = 1,
+    /// A wakeup: it may come by an interrupt, in the middle of another tracepoint's program.
+    Waking = 2,
 }
 
 /// What is told beside the stacks.

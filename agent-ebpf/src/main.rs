@@ -16,13 +16,17 @@ mod probes {
     pub mod cpu;
     pub mod floor;
     pub mod process;
+    pub mod sched;
+    pub mod sched_census;
     pub mod sock;
     pub mod sock_iter;
     pub mod syscall;
 }
 mod residency;
 mod task;
+mod threads;
 mod unwind;
+mod wait;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

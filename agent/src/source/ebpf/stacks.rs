@@ -96,8 +96,14 @@ impl Stacks {
         self.looked = now;
     }
 
-    /// Moves the samples that wait from the ring buffer into `batch`.
-    pub(super) fn drain(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+    /// Moves the samples that wait from the ring buffer into `batch`; `each` sees them as they come.
+    pub(super) fn drain(
+        &mut self,
+        now: Nanos,
+        batch: &mut RawBatch,
+        seen: &mut BTreeSet<Pid>,
+        mut each: impl FnMut(&[u8]),
+    ) {
         self.look();
         let mut waiting = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
@@ -107,6 +113,7 @@ impl Stacks {
         while let Some(item) = self.samples.next() {
             let Some((head, pid, copied)) = peek(&item) else { continue };
             seen.insert(Pid(pid));
+            each(&item);
             if head.kind == RecordKind::Stack as u16 && copied > 0 {
                 waiting.push_back(item.to_vec());
             } else {
