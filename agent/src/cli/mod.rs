@@ -14,6 +14,7 @@ pub mod sockets;
 pub mod symbolizer;
 pub mod syscalls;
 pub mod table;
+pub mod top;
 pub mod tune;
 pub mod watching;
 
@@ -48,6 +49,7 @@ enum Command {
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
     Flame(flame::FlameArgs),
+    Top(top::TopArgs),
     Syscalls(syscalls::SyscallsArgs),
     Sockets(sockets::SocketsArgs),
     Pipelines(pipelines::PipelinesArgs),
@@ -80,6 +82,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Flame(args) => flame::run(args),
+        Command::Top(args) => top::run(args),
         Command::Syscalls(args) => syscalls::run(args),
         Command::Sockets(args) => sockets::run(args),
         Command::Pipelines(args) => pipelines::run(args),

@@ -15,7 +15,9 @@ pub use crate::profile::Format as ProfileFormat;
 use crate::profile::model::Profile;
 use crate::profile::{About, FormatError, name_stacks, plain_owner, write};
 use crate::serve::archive::Archive;
+use crate::serve::compare::{self, Comparison};
 use crate::serve::filter::Filter;
+use crate::serve::span::Span;
 use crate::serve::windows::{Found, Windows};
 pub use crate::serve::windows::{Question, Stretch};
 use crate::symbolize::Names;
@@ -53,6 +55,9 @@ pub enum RenderError {
         /// What could not be read of the history.
         trouble: Option<String>,
     },
+    /// There is nothing of before to compare with.
+    #[error("no baseline")]
+    NoBaseline,
     /// It was recorded, and nothing was seen.
     #[error("no sample")]
     NothingSeen,
@@ -71,8 +76,12 @@ enum Job {
     Resolve(Arc<StackCounts>),
     Close(Stretch),
     Names(oneshot::Sender<Vec<u8>>),
-    Render(Box<RenderRequest>, oneshot::Sender<Result<Rendered, RenderError>>),
+    Render(Box<RenderRequest>, Reply),
+    Compare(Box<(Question, Comparison)>, Reply),
+    Rank(Box<(Question, Span, usize)>, Reply),
 }
+
+type Reply = oneshot::Sender<Result<Rendered, RenderError>>;
 
 /// A handle to the thread; cheap to clone. The thread ends with the last handle.
 #[derive(Clone, Debug)]
@@ -124,6 +133,20 @@ impl Renderer {
         answer.await.unwrap_or(Err(RenderError::Gone))
     }
 
+    /// Compares two spans.
+    pub async fn compare(&self, question: Question, comparison: Comparison) -> Result<Rendered, RenderError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Compare(Box::new((question, comparison)), reply))?;
+        answer.await.unwrap_or(Err(RenderError::Gone))
+    }
+
+    /// Ranks what takes most, and what grew since the span of before.
+    pub async fn rank(&self, question: Question, before: Span, most: usize) -> Result<Rendered, RenderError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Rank(Box::new((question, before, most)), reply))?;
+        answer.await.unwrap_or(Err(RenderError::Gone))
+    }
+
     fn send(&self, job: Job) -> Result<(), RenderError> {
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => RenderError::Busy,
@@ -147,12 +170,16 @@ fn work(queue: &Receiver<Job>, mut windows: Windows) {
                     tracing::debug!("nobody waits for the names any more");
                 }
             }
-            Job::Render(request, reply) => {
-                if reply.send(render(&mut windows, &request)).is_err() {
-                    tracing::debug!("a profile was drawn for a client that has gone");
-                }
-            }
+            Job::Render(request, to) => answer(to, render(&mut windows, &request)),
+            Job::Compare(asked, to) => answer(to, compare::compare(&mut windows, &asked.0, &asked.1)),
+            Job::Rank(asked, to) => answer(to, compare::rank(&mut windows, &asked.0, asked.1, asked.2)),
         }
+    }
+}
+
+fn answer(to: Reply, drawn: Result<Rendered, RenderError>) {
+    if to.send(drawn).is_err() {
+        tracing::debug!("a profile was drawn for a client that has gone");
     }
 }
 
