@@ -199,6 +199,7 @@ impl Keeper {
         if self.shuns(&key) {
             return Err(NoAnswer::BadFile("died of it not long ago".to_owned()));
         }
+        stats.asked += 1;
         // One that ends by itself just now is replaced once without anybody being to blame.
         for last_try in [false, true] {
             self.start(stats)?;

@@ -96,6 +96,13 @@ impl Resolver {
         self.keeper.pid()
     }
 
+    /// Starts the process that looks names up before it is needed. What hinders it stands in [`Self::stats`].
+    pub fn warm_up(&mut self) {
+        if let Err(why) = self.keeper.start(&mut self.stats) {
+            tracing::debug!(%why, "start a symbolizer");
+        }
+    }
+
     /// Notes where code is mapped: a process can then be named after it has ended.
     pub fn learn(&mut self, mapping: &Mapping) {
         self.spaces.learn(mapping, monotonic());

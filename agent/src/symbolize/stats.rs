@@ -42,6 +42,8 @@ impl Refusal {
 pub struct Stats {
     /// Symbolizers started.
     pub started: u64,
+    /// Questions asked.
+    pub asked: u64,
     /// Symbolizers that died of a file or had to be ended.
     pub died: u64,
     /// Files that the symbolizer said it cannot read.

@@ -16,3 +16,6 @@ mod serve_roles;
 mod serve_routes;
 mod serve_watch;
 mod simulate;
+mod symbolize_hostile;
+mod symbolize_kit;
+mod symbolize_names;

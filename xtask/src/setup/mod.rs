@@ -119,6 +119,11 @@ fn go(workspace: &Workspace, intent: Intent) -> Result<(Option<Toolchain>, usize
         let why = "`cargo xtask kernel-test vm` cannot boot other kernels";
         journal.enter(package, &apt.optional(package, program, why, intent), watch);
     }
+    for (package, program) in [("g++", "g++"), ("binutils", "objcopy")] {
+        let watch = Stopwatch::start();
+        let why = "the tests of names cannot build the programs that they look into";
+        journal.enter(package, &apt.optional(package, program, why, intent), watch);
+    }
 
     let end = if journal.missing == 0 { "nothing is missing" } else { "run `cargo xtask setup` to mend" };
     ui::line(format_args!("setup: {end}, {}", ui::span(whole.elapsed())));
