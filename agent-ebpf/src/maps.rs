@@ -1,5 +1,6 @@
 //! Everything the probes share with the agent, and the few helpers that every probe uses.
 
+use crate::offsets::{CPU_PERIOD_NS, of64};
 use agent_common::{LOSS_REASONS, LossReason, MarkRing, PackedStart, SocketStats, SyscallKey, SyscallStats};
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::SkStorage;
@@ -21,6 +22,19 @@ pub static WATCH: Array<u64> = Array::with_max_entries(4096, 0);
 /// Entry 0: `WATCH_…` bits of the probes that see the whole host.
 #[map]
 pub static SCOPE: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Entry 0: time between two CPU samples, ns, once it is no longer the one that the object was loaded with.
+#[map]
+static PERIODS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Time between two CPU samples, ns: what one stands for.
+#[inline(always)]
+pub fn cpu_period() -> u64 {
+    match PERIODS.get(0) {
+        Some(period) if *period != 0 => *period,
+        _ => of64(&CPU_PERIOD_NS),
+    }
+}
 
 /// CPU samples on their way to the agent, which drains them on a timer.
 #[map]

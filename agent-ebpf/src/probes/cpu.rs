@@ -6,8 +6,7 @@ use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
 
 use crate::emit::{self, From, What};
-use crate::maps::{WATCH_CPU, watched};
-use crate::offsets::{CPU_PERIOD_NS, of64};
+use crate::maps::{WATCH_CPU, cpu_period, watched};
 use crate::task;
 
 // perf_event on cpu-clock, since 4.9
@@ -17,7 +16,7 @@ fn cpu_sample(ctx: PerfEventContext) -> u32 {
     if tgid == 0 || !watched(tgid, WATCH_CPU) {
         return 0; // Process 0 is the idle loop.
     }
-    let weight = of64(&CPU_PERIOD_NS);
+    let weight = cpu_period();
     let what = What { kind: SampleKind::Cpu, weight, reason: WaitReason::Other, other_tid: 0, pair: 0 };
     emit::stack(ctx.as_ptr(), From::Timer, &what);
     0

@@ -7,7 +7,7 @@ use crate::event::RawBatch;
 use crate::source::ebpf::{EbpfSource, LoadOptions};
 use crate::source::host::HostSource;
 use crate::source::inbox::{InboxSender, inbox};
-use crate::source::{EventSource, Pulled, SourceError, Wanted};
+use crate::source::{EventSource, Measuring, Pulled, SourceError, Wanted};
 use crate::units::Nanos;
 
 /// A source that follows this host.
@@ -74,6 +74,29 @@ impl LiveSource {
             #[cfg(feature = "ebpf")]
             Self::Ebpf(_) => Vec::new(),
             Self::Host(_, why) => vec![why.clone()],
+        }
+    }
+
+    /// Has the kernel keep the run time of the probes, or no more.
+    pub(super) fn measure_run_time(&mut self, on: Measuring) {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.measure_run_time(on),
+            Self::Host(_, _) => {
+                let (Measuring::On | Measuring::Off) = on; // It has none.
+            }
+        }
+    }
+
+    /// Samples CPUs so many times as rarely as configured; returns why not, if not.
+    pub(super) fn thin_cpu(&mut self, factor: u32) -> Option<String> {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.thin_cpu(factor),
+            Self::Host(_, _) => {
+                tracing::debug!(factor, "no CPU is sampled here");
+                None
+            }
         }
     }
 

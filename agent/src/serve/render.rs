@@ -3,14 +3,15 @@
 //! Slices are handed over when they close, while their processes most likely still live; windows follow, are named and
 //! kept packed; a request draws from those.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
+use crate::event::Mapping;
 pub use crate::profile::Format as ProfileFormat;
 use crate::profile::model::Profile;
 use crate::profile::{About, FormatError, name_stacks, plain_owner, write};
@@ -18,6 +19,7 @@ use crate::serve::archive::Archive;
 use crate::serve::compare::{self, Comparison};
 use crate::serve::filter::Filter;
 use crate::serve::span::Span;
+use crate::serve::view::NamesView;
 use crate::serve::windows::{Found, Windows};
 pub use crate::serve::windows::{Question, Stretch};
 use crate::symbolize::Names;
@@ -75,6 +77,7 @@ pub enum RenderError {
 enum Job {
     Resolve(Arc<StackCounts>),
     Close(Stretch),
+    Learn(Vec<Mapping>),
     Names(oneshot::Sender<Vec<u8>>),
     Render(Box<RenderRequest>, Reply),
     Compare(Box<(Question, Comparison)>, Reply),
@@ -88,15 +91,18 @@ type Reply = oneshot::Sender<Result<Rendered, RenderError>>;
 pub struct Renderer {
     jobs: SyncSender<Job>,
     skipped: Arc<AtomicU64>,
+    names: Arc<Mutex<NamesView>>,
 }
 
 impl Renderer {
     /// Starts the thread; what memory does not hold is in `archive`.
     pub fn start(archive: impl Archive + 'static) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(CAPACITY);
-        let work = move || work(&queue, Windows::over(Box::new(archive)));
+        let names = Arc::<Mutex<NamesView>>::default();
+        let shown = Arc::clone(&names);
+        let work = move || work(&queue, Windows::over(Box::new(archive)), &shown);
         std::thread::Builder::new().name("tg-render".to_owned()).spawn(work)?;
-        Ok(Self { jobs, skipped: Arc::default() })
+        Ok(Self { jobs, skipped: Arc::default(), names })
     }
 
     /// Hands a slice over for its names to be looked up. A full queue skips it: what is missing is looked up later.
@@ -112,6 +118,19 @@ impl Renderer {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("a window of profiles is lost: the thread that names them is behind, or has ended");
         }
+    }
+
+    /// Tells where code is mapped; hands it back when the queue is full, to be told again.
+    pub fn learn(&self, mappings: Vec<Mapping>) -> Result<(), Vec<Mapping>> {
+        match self.jobs.try_send(Job::Learn(mappings)) {
+            Err(TrySendError::Full(Job::Learn(mappings))) => Err(mappings),
+            _ => Ok(()),
+        }
+    }
+
+    /// How those do who look names up.
+    pub fn names_view(&self) -> NamesView {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Windows lost because the thread was behind.
@@ -155,7 +174,7 @@ impl Renderer {
     }
 }
 
-fn work(queue: &Receiver<Job>, mut windows: Windows) {
+fn work(queue: &Receiver<Job>, mut windows: Windows, names: &Mutex<NamesView>) {
     // Names are never urgent: whatever the host runs goes first. Failing that, they cost a little latency.
     if let Err(errno) = rustix::process::nice(10) {
         tracing::debug!(%errno, "lower the priority of the renderer");
@@ -164,6 +183,7 @@ fn work(queue: &Receiver<Job>, mut windows: Windows) {
         match job {
             Job::Resolve(slice) => windows.note(&slice),
             Job::Close(window) => windows.close(&window),
+            Job::Learn(mappings) => mappings.iter().for_each(|mapping| windows.learn(mapping)),
             Job::Names(reply) => {
                 let json = serde_json::to_vec(windows.names()).unwrap_or_default();
                 if reply.send(json).is_err() {
@@ -174,6 +194,7 @@ fn work(queue: &Receiver<Job>, mut windows: Windows) {
             Job::Compare(asked, to) => answer(to, compare::compare(&mut windows, &asked.0, &asked.1)),
             Job::Rank(asked, to) => answer(to, compare::rank(&mut windows, &asked.0, asked.1, asked.2)),
         }
+        *names.lock().unwrap_or_else(PoisonError::into_inner) = windows.names_view();
     }
 }
 

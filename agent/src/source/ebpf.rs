@@ -18,7 +18,7 @@ use super::host::{HostSource, Woken};
 use super::in_flight::in_flight;
 use super::inbox::Inbox;
 use super::processes::look_up;
-use super::{EventSource, Pulled, Scope, SourceError, Wanted};
+use super::{EventSource, Measuring, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
 pub use crate::kernel::{Family, LoadOptions};
 use crate::kernel::{LoadError, Probes};
@@ -149,6 +149,23 @@ impl EbpfSource {
     /// Run time of the probes so far; known only where `kernel.bpf_stats_enabled` is set, because keeping it costs.
     pub fn run_time(&self) -> Option<Nanos> {
         self.probes.run_time()
+    }
+
+    /// Has the kernel keep that time, or no more. Where it refuses, the budget judges by the rest.
+    pub fn measure_run_time(&mut self, on: Measuring) {
+        match on {
+            Measuring::On => {
+                if let Err(error) = self.probes.keep_run_time() {
+                    tracing::debug!(%error, "the run time of probes is not known");
+                }
+            }
+            Measuring::Off => self.probes.drop_run_time(),
+        }
+    }
+
+    /// Samples CPUs so many times as rarely as configured; returns why not, if not.
+    pub fn thin_cpu(&mut self, factor: u32) -> Option<String> {
+        self.probes.thin_cpu(factor).err().map(|error| error.to_string())
     }
 
     /// Names of the families that are attached.
