@@ -133,7 +133,7 @@ impl Aggregator {
         let Event { time, cpu: _, body } = event;
         match body {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
-            Body::Thread(_row) => {}
+            Body::Thread(row) => self.profiles.observe_thread(time, &row),
             // For whoever looks names up; nothing is counted by it.
             Body::Mapping(mapping) => self.mapping(*mapping),
             Body::Ledger(row) => self.ledger = Ledger(row),

@@ -298,7 +298,7 @@ impl Agent {
         self.standing = standing(&self.config, self.overhead.shed());
         self.core.set_standing(self.standing);
         tracing::info!(step = ?step, "the agent's own cost has led to another step");
-        self.source.thin_cpu(step.cpu_factor)
+        self.source.thin(step.cpu_factor, step.wait_factor)
     }
 
     /// Hands over what has closed: slices for their names while their processes live, windows to be kept.

@@ -72,7 +72,7 @@ impl LiveSource {
     pub(super) fn degraded(&self) -> Vec<String> {
         match self {
             #[cfg(feature = "ebpf")]
-            Self::Ebpf(_) => Vec::new(),
+            Self::Ebpf(source) => source.degraded(),
             Self::Host(_, why) => vec![why.clone()],
         }
     }
@@ -88,13 +88,13 @@ impl LiveSource {
         }
     }
 
-    /// Samples CPUs so many times as rarely as configured; returns why not, if not.
-    pub(super) fn thin_cpu(&mut self, factor: u32) -> Option<String> {
+    /// Samples CPUs and waits so many times as rarely as configured; returns why not, if not.
+    pub(super) fn thin(&mut self, cpu: u32, waits: u32) -> Option<String> {
         match self {
             #[cfg(feature = "ebpf")]
-            Self::Ebpf(source) => source.thin_cpu(factor),
+            Self::Ebpf(source) => source.thin(cpu, waits),
             Self::Host(_, _) => {
-                tracing::debug!(factor, "no CPU is sampled here");
+                tracing::debug!(cpu, waits, "nothing is sampled here");
                 None
             }
         }

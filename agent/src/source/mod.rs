@@ -2,11 +2,13 @@
 
 pub mod cgroups;
 pub mod clock;
+pub mod cpu_time;
 #[cfg(feature = "ebpf")]
 pub mod ebpf;
 pub mod host;
 pub mod in_flight;
 pub mod inbox;
+pub mod memory;
 pub mod processes;
 pub mod recording;
 pub mod replay;
