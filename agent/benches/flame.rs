@@ -22,18 +22,18 @@ const ROUNDS: usize = 15;
 fn main() {
     let (counts, names) = plant();
     let mut lines = Lines::default();
-    let named = || name_stacks(&counts, ProfileKind::Cpu, &names, &Lost::default(), |_| true, plain_owner);
-    let profile = named();
-    lines.time("name 50,000 stacks of 30 frames", named);
+    let naming = || name_stacks(&counts, ProfileKind::Cpu, &names, &Lost::default(), |_| true, plain_owner);
+    let profile = naming();
+    lines.time("name 50,000 stacks of 30 frames", naming);
     let windows: Vec<Profile> = (0..WINDOWS).map(|n| window(&profile, n)).collect();
-    let merged = || {
+    let merging = || {
         let mut builder = Builder::default();
         for window in &windows {
             builder.merge(window, |_| true);
         }
         builder.finish(ProfileKind::Cpu, Nanos(0), Nanos(60), Lost::default())
     };
-    let merge = lines.time("merge six windows into them", merged);
+    let merge = lines.time("merge six windows into them", merging);
     let text = lines.time("folded text", || folded_text(&profile));
     let svg = lines.time("SVG (cut, drawn by inferno)", || written(&profile, Format::Svg));
     for format in [Format::Pprof, Format::Speedscope, Format::Firefox, Format::Otlp, Format::Json] {

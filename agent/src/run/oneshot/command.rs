@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
 use anyhow::{Context as _, ensure};
@@ -12,6 +13,9 @@ use crate::units::Pid;
 
 /// Name of the hidden command that the process runs before it becomes the one that was asked for.
 pub const LAUNCHER: &str = "stop-and-exec";
+
+/// Starts commands where there is one.
+const SHELL: &str = "/bin/sh";
 
 /// Exit codes of shells: not found, and not executable.
 const NOT_FOUND: i32 = 127;
@@ -30,7 +34,17 @@ impl Launched {
     pub fn stopped(command: &[OsString]) -> anyhow::Result<Self> {
         let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let what = || format!("start {name}");
-        let child = Command::new("/proc/self/exe").arg(LAUNCHER).arg("--").args(command).spawn().with_context(what)?;
+        // The shell is small: what it is made of is soon known, and forgotten when it becomes the command.
+        let mut launcher = if Path::new(SHELL).exists() {
+            let mut shell = Command::new(SHELL);
+            shell.args(["-c", "kill -STOP $$; exec \"$@\"", SHELL]);
+            shell
+        } else {
+            let mut own = Command::new("/proc/self/exe");
+            own.args([LAUNCHER, "--"]);
+            own
+        };
+        let child = launcher.args(command).spawn().with_context(what)?;
         let launched = Self { child, name: name.clone(), status: None };
         let pid = launched.raw_pid().with_context(what)?;
         let found = waitpid(Some(pid), WaitOptions::UNTRACED).with_context(what)?;
