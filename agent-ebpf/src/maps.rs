@@ -13,6 +13,9 @@ pub const WATCH_SYSCALLS: u32 = 2;
 /// Likewise, sockets.
 pub const WATCH_SOCKETS: u32 = 4;
 
+/// Bit of [`SCOPE`] alone: the stacks of those who read from watched sockets are wanted.
+pub const WITH_SOCKET_STACKS: u32 = 1 << 16;
+
 /// Watched processes: a byte of `WATCH_…` bits for each process number, eight to a word. A process that nobody watches
 /// pays this one look-up, and in an array that is a load, where a hash would cost 15 ns. The agent sizes it by `pid_max`.
 #[map]
@@ -61,6 +64,12 @@ pub fn lost(reason: LossReason) {
         // SAFETY: a per-CPU value, and tracing programs do not migrate while they run.
         unsafe { *count += 1 };
     }
+}
+
+/// Whether the whole-host switch `bit` is on.
+#[inline(always)]
+pub fn switched_on(bit: u32) -> bool {
+    SCOPE.get(0).is_some_and(|scope| *scope & bit != 0)
 }
 
 /// Whether `tgid` is watched for `bit`.

@@ -22,15 +22,20 @@ pub struct LoadOptions {
     pub hertz: u64,
     /// Latency slots of system calls, a power of two up to 65,536.
     pub latency_slots: u32,
+    /// Byte-microseconds of waiting in a receive queue that a reader's sample stands for at the least.
+    pub socket_period: u64,
     /// One system call in so many is timed, in the mean; 1 times every call.
     pub latency_every: u32,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { hertz: 97, latency_slots: 65_536, latency_every: LATENCY_EVERY }
+        Self { hertz: 97, latency_slots: 65_536, latency_every: LATENCY_EVERY, socket_period: SOCKET_PERIOD }
     }
 }
+
+/// 4 KiB that wait for a millisecond, about.
+const SOCKET_PERIOD: u64 = 4_000_000;
 
 /// One call in 16: the clock is then a twentieth of what accounting costs, and quantiles of a thousand calls still hold.
 const LATENCY_EVERY: u32 = 16;
@@ -181,6 +186,7 @@ impl Probes {
         let every = options.latency_every.max(1);
         loader.override_global("SLOT_MASK", &mask, true);
         loader.override_global("LATENCY_EVERY", &every, true);
+        loader.override_global("SOCKET_PERIOD", &options.socket_period, true);
         loader.override_global("CPU_PERIOD_NS", &period, true);
         loader.map_max_entries("WATCH", watch_words());
         loader.map_max_entries("SYSCALLS", syscall_entries());

@@ -17,7 +17,7 @@ const fn field(symbol: &'static str, path: &'static str, needed_by: Option<Famil
 
 const SOCKETS: Option<Family> = Some(Family::Sockets);
 
-const FIELDS: [Field; 34] = [
+const FIELDS: [Field; 40] = [
     field("OFF_TASK_TGID", "task_struct.tgid", SOCKETS),
     field("OFF_TASK_FLAGS", "task_struct.flags", Some(Family::Cpu)),
     field("OFF_TASK_CRED", "task_struct.cred", None),
@@ -33,6 +33,12 @@ const FIELDS: [Field; 34] = [
     field("OFF_SK_SNDBUF", "sock.sk_sndbuf", SOCKETS),
     field("OFF_SK_DROPS", "sock.sk_drops", SOCKETS),
     field("OFF_SK_RECEIVE_QUEUE", "sock.sk_receive_queue", SOCKETS),
+    field("OFF_SK_DROP_COUNTERS", "sock.sk_drop_counters", None),
+    field("OFF_DROPS_0", "numa_drop_counters.drops0", None),
+    field("OFF_DROPS_1", "numa_drop_counters.drops1", None),
+    field("OFF_SK_WMEM_ALLOC", "sock.sk_wmem_alloc", SOCKETS),
+    field("OFF_UDP_READER_QUEUE", "udp_sock.reader_queue", SOCKETS),
+    field("OFF_SKBHEAD_QLEN", "sk_buff_head.qlen", SOCKETS),
     field("OFF_SK_STATE", "sock.__sk_common.skc_state", SOCKETS),
     field("OFF_SK_NUM", "sock.__sk_common.skc_num", SOCKETS),
     field("OFF_SK_DPORT", "sock.__sk_common.skc_dport", SOCKETS),
