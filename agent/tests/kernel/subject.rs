@@ -2,8 +2,8 @@
 //! its own doing as one line of JSON, and ends when it reads another.
 
 use std::io::{BufRead as _, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -131,9 +131,36 @@ fn pair(kind: &str) -> (Box<dyn Stream>, Box<dyn Stream>) {
         let sender = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
         sender.set_nodelay(true).expect("a TCP option");
         (Box::new(sender), Box::new(listener.accept().expect("it connected").0))
+    } else if kind == "udp" {
+        let (sender, reader) = (UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("127.0.0.1:0"));
+        let (sender, reader) = (sender.expect("a port"), reader.expect("a port"));
+        sender.connect(reader.local_addr().expect("bound")).expect("a port that is open");
+        (Box::new(Messages(sender)), Box::new(Messages(reader)))
+    } else if kind == "unixgram" {
+        let (sender, reader) = UnixDatagram::pair().expect("two descriptors");
+        (Box::new(Messages(sender)), Box::new(Messages(reader)))
     } else {
         let (sender, reader) = UnixStream::pair().expect("two descriptors");
         (Box::new(sender), Box::new(reader))
+    }
+}
+
+/// A socket whose every read takes one message.
+struct Messages<T: std::os::fd::AsFd>(T);
+
+impl<T: std::os::fd::AsFd> Read for Messages<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(rustix::io::read(&self.0, buffer)?)
+    }
+}
+
+impl<T: std::os::fd::AsFd> Write for Messages<T> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(rustix::io::write(&self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -194,8 +221,13 @@ fn socket(kind: &str, pattern: &str) {
                     send(&mut sender);
                 }
                 sleep(Duration::from_millis(20).saturating_sub(first.elapsed()));
-                let n = reader.read(&mut buffer).expect("data waits");
-                note(&buffer[..n], at());
+                let mut taken = 0;
+                // A stream gives all that waits at once, a socket of messages one at a time.
+                while taken < usize::try_from(messages).expect("few") * MESSAGE {
+                    let n = reader.read(&mut buffer).expect("data waits");
+                    note(&buffer[..n], at());
+                    taken += n;
+                }
                 sleep(Duration::from_millis(30));
             }
         }

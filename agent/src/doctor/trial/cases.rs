@@ -49,6 +49,27 @@ pub(super) const CASES: &[Case] = &[
         judge: |came, pid| residency(came, pid, "unix"),
     },
     Case {
+        name: "try-sockets-udp",
+        family: Family::Sockets,
+        wanted: sockets,
+        act: act::udp,
+        judge: |came, pid| residency(came, pid, "udp"),
+    },
+    Case {
+        name: "try-sockets-unixgram",
+        family: Family::Sockets,
+        wanted: sockets,
+        act: act::unix_datagrams,
+        judge: |came, pid| residency(came, pid, "unixgram"),
+    },
+    Case {
+        name: "try-sock",
+        family: Family::Sockets,
+        wanted: |pid| Wanted { socket_stacks: true, ..sockets(pid) },
+        act: act::unix,
+        judge: readers,
+    },
+    Case {
         name: "try-floor",
         family: Family::Floor,
         wanted: |_| Wanted::default(),
@@ -91,6 +112,13 @@ fn residency(came: &Came, pid: Pid, kind: &str) -> Outcome {
     // The wait of a message that is read at once is known to a microsecond; that it is no less than the sleep is certain.
     let right = row.read_bytes == sent && measured == sent && waited >= least - least / 50;
     if right && came.lost().socket_table_full == 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
+}
+
+fn readers(came: &Came, pid: Pid) -> Outcome {
+    let stacks = came.samples(pid, SampleKind::Socket);
+    let with_user = stacks.filter(|sample| !sample.user.is_empty()).count();
+    let told = format!("{with_user} stacks of {} reads that ended a wait", act::MESSAGES);
+    if with_user as u64 == act::MESSAGES { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
 }
 
 #[cfg(test)]
