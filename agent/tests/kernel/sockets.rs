@@ -17,6 +17,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_message_that_waits_20_ms_is_seen_to_unixgram", || waits_of_one("unixgram")),
     ("a_burst_of_datagrams_is_weighed_one_by_one_udp", || burst("udp")),
     ("a_burst_of_datagrams_is_weighed_one_by_one_unixgram", || burst("unixgram")),
+    ("datagrams_that_found_no_room_are_counted", overflow),
     ("stacks_of_readers_weigh_what_waited_for_them", stacks_of_readers),
     ("samples_of_readers_weigh_together_what_all_reads_waited", sampled_readers),
     ("a_burst_is_weighed_byte_by_byte_tcp", || burst("tcp")),
@@ -70,6 +71,22 @@ fn slow_reader(kind: &str) {
     let (socket, truth) = look(kind, "slow-reader");
     close("mean", socket.mean_ns.expect("measured"), truth.mean_ns, 10, SLACK);
     close("median", socket.p50_ns.expect("measured"), truth.p50_ns, 10, SLACK);
+}
+
+fn overflow() {
+    let subject = Subject::start("overflow 5000");
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&Wanted { sockets: Some([pid].into()), ..Wanted::default() });
+    probes.run_for(Nanos::from_millis(250));
+    let (_subject, said) = probes.while_acting(subject);
+    let truth: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let (read, lost) = (truth["read"].as_u64().expect("a number"), truth["lost"].as_u64().expect("a number"));
+    assert!(lost > 0, "all 5,000 found room: nothing is tested");
+    let rows = &probes.seen().rows;
+    let reader = rows.sockets.values().max_by_key(|row| row.stats.read_bytes).expect("its sockets were seen");
+    let reader = socket_row(reader, String::new());
+    assert_eq!((reader.read_bytes, reader.overflows, reader.unmeasured_bytes), (64 * read, lost, 0));
 }
 
 /// The stacks of the readers of 30 messages, and the byte-microseconds that the socket counted.

@@ -31,6 +31,7 @@ pub(crate) fn run(task: &str) {
         ["short", connections] => short(number(connections)),
         #[cfg(feature = "ebpf")]
         ["history", directory] => crate::history::write_for_ever(directory, tell),
+        ["overflow", messages] => overflow(number(messages)),
         ["wait"] => {
             tell("ready");
             line();
@@ -174,6 +175,25 @@ fn spawn(processes: u64) {
         assert!(std::process::Command::new("/bin/true").status().expect("it is always there").success());
     }
     tell("done");
+    line();
+}
+
+/// Sends more than a UDP socket has room for, then reads what is there.
+fn overflow(messages: u64) {
+    let (sender, reader) = (UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("127.0.0.1:0"));
+    let (sender, reader) = (sender.expect("a port"), reader.expect("a port"));
+    sender.connect(reader.local_addr().expect("bound")).expect("a port that is open");
+    reader.set_nonblocking(true).expect("an option of every descriptor");
+    tell("ready");
+    line();
+    for _ in 0..messages {
+        sender.send(&[1; MESSAGE]).expect("sending never waits for the reader");
+    }
+    let mut read = 0;
+    while reader.recv(&mut [0; MESSAGE]).is_ok() {
+        read += 1;
+    }
+    tell(&format!("{{\"read\":{read},\"lost\":{}}}", messages - read));
     line();
 }
 
