@@ -7,18 +7,21 @@
 mod map;
 mod record;
 mod sample;
+mod sched;
 mod unwind;
 
 pub use map::{
     LOSS_REASONS, LossReason, MARKS, MarkRing, PackedStart, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark,
-    SYSCALL_BUCKETS, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
+    SCOPE_CGROUPS, SYSCALL_BUCKETS, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SocketStats, SyscallKey,
+    SyscallStats, WATCHED_CGROUPS, WatchedCgroup,
 };
 pub use record::{
-    COMM_BYTES, COMPAT_BIT, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader,
-    RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UDP, SOCKET_KIND_UNIX_DATAGRAM, SOCKET_KIND_UNIX_PACKET,
-    SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow, TaskRow,
+    COMM_BYTES, COMPAT_BIT, LedgerAccount, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN,
+    RecordHeader, RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UDP, SOCKET_KIND_UNIX_DATAGRAM,
+    SOCKET_KIND_UNIX_PACKET, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
+pub use sched::{CensusRow, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT};
 pub use unwind::{
     CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, SpaceRange,
     TableRange, UnwindRow,
@@ -54,6 +57,9 @@ wire!(
     RecordHeader,
     StackSample,
     ThreadRow,
+    ThreadTimes,
+    SchedControl,
+    CensusRow,
     SyscallRow,
     SocketRow,
     LossRow,
@@ -68,6 +74,7 @@ wire!(
     ResidencyMark,
     SocketStats,
     SocketSeen,
+    WatchedCgroup,
     UnwindRow,
     TableRange,
     MappingEntry,
@@ -78,6 +85,9 @@ const _: () = {
     assert!(size_of::<RecordHeader>() == 16);
     assert!(size_of::<StackSample>() == 24 + 2 * 8 + 4 * 2 + 6 * 4 + 3 * 8);
     assert!(size_of::<ThreadRow>() == 24 + 4 * 8 + 8 + 3 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<ThreadTimes>() == 16 + 10 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<SchedControl>() == 24);
+    assert!(size_of::<CensusRow>() == 8 + size_of::<ThreadRow>() + 4 * 8 + 8);
     assert!(size_of::<UnwindRow>() == 8);
     assert!(size_of::<MappingEntry>() == 32);
     assert!(size_of::<SpaceRange>() == 8);

@@ -5,6 +5,7 @@
 #![no_std]
 #![no_main]
 
+mod arch;
 mod bucket;
 mod diagnose;
 mod emit;
@@ -14,6 +15,9 @@ mod offsets;
 mod probes {
     pub mod cpu;
     pub mod floor;
+    pub mod process;
+    pub mod sched;
+    pub mod sched_census;
     pub mod sock;
     pub mod sock_iter;
     pub mod syscall;
@@ -21,6 +25,9 @@ mod probes {
 mod receive_queue;
 mod residency;
 mod task;
+mod threads;
+mod unwind;
+mod wait;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

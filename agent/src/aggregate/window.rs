@@ -121,7 +121,7 @@ impl Aggregator {
         let Event { time, cpu: _, body } = event;
         match body {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
-            Body::Thread(_row) => {}
+            Body::Thread(row) => self.profiles.observe_thread(time, &row),
             // For whoever looks names up; nothing is counted by it.
             Body::Mapping(_where) => {}
             Body::Ledger(row) => self.ledger = Ledger(row),

@@ -2,12 +2,14 @@
 
 pub mod cgroups;
 pub mod clock;
+pub mod cpu_time;
 #[cfg(feature = "ebpf")]
 pub mod ebpf;
 pub mod host;
 pub mod in_flight;
 pub mod inbox;
 pub mod io_uring;
+pub mod memory;
 pub mod processes;
 pub mod recording;
 pub mod replay;

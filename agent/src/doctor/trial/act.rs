@@ -82,6 +82,26 @@ fn messages(send: impl Fn(&[u8]) -> Result<usize>, receive: impl Fn(&mut [u8]) -
     Ok(())
 }
 
+/// Two threads that wake each other in turn, each asleep most of the time.
+pub(super) fn hand_over() -> Result<()> {
+    const TURNS: u32 = 60;
+    let (mut here, mut there) = UnixStream::pair()?;
+    let other = std::thread::spawn(move || -> Result<()> {
+        for _ in 0..TURNS {
+            there.read_exact(&mut [0])?;
+            sleep(Duration::from_millis(2));
+            there.write_all(&[1])?;
+        }
+        Ok(())
+    });
+    for _ in 0..TURNS {
+        here.write_all(&[1])?;
+        here.read_exact(&mut [0])?;
+    }
+    sleep(Duration::from_millis(300));
+    other.join().unwrap_or_else(|_panic| Err(std::io::Error::other("the other thread broke off")))
+}
+
 /// Takes both ends, so that they stay open to the end: a walk has seen them by then.
 fn stream(mut sender: impl Write, mut reader: impl Read) -> Result<()> {
     sleep(TO_BE_FOUND);

@@ -70,6 +70,21 @@ pub(super) const CASES: &[Case] = &[
         judge: readers,
     },
     Case {
+        name: "try-processes",
+        family: Family::Processes,
+        wanted: |_| Wanted::default(),
+        act: act::nothing,
+        judge: |_, _| Outcome::Seen("births and changes of program are told".to_owned()),
+    },
+    Case { name: "try-offcpu", family: Family::Sched, wanted: sched, act: act::hand_over, judge: off_cpu },
+    Case {
+        name: "try-wakeup",
+        family: Family::Wakeups,
+        wanted: |pid| Wanted { wakeups: true, ..sched(pid) },
+        act: act::hand_over,
+        judge: wakeups,
+    },
+    Case {
         name: "try-floor",
         family: Family::Floor,
         wanted: |_| Wanted::default(),
@@ -80,6 +95,26 @@ pub(super) const CASES: &[Case] = &[
 
 fn sockets(pid: Pid) -> Wanted {
     Wanted { sockets: Some([pid].into()), ..Wanted::default() }
+}
+
+fn sched(pid: Pid) -> Wanted {
+    Wanted { sched: Some(Scope::Pids([pid].into())), ..Wanted::default() }
+}
+
+fn off_cpu(came: &Came, pid: Pid) -> Outcome {
+    /// Of the 300 ms that one thread sleeps at the end, not to speak of its turns.
+    const LEAST_NS: u64 = 200_000_000;
+    let waited: u64 = came.samples(pid, SampleKind::OffCpu).map(|sample| sample.weight).sum();
+    let total = came.samples(pid, SampleKind::OffCpu).count();
+    let with_user = came.samples(pid, SampleKind::OffCpu).filter(|sample| !sample.user.is_empty()).count();
+    let told = format!("{total} samples for {} ms of waiting, {with_user} with a user stack", waited / 1_000_000);
+    if waited >= LEAST_NS && with_user > 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
+}
+
+fn wakeups(came: &Came, pid: Pid) -> Outcome {
+    let total = came.samples(pid, SampleKind::Wakeup).count();
+    let told = format!("{total} stacks of wakers");
+    if total > 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
 }
 
 fn cpu(came: &Came, pid: Pid) -> Outcome {
