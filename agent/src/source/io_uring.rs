@@ -1,5 +1,5 @@
-//! Who works through io_uring: what a process asks for there passes the system call tracepoints by, so that its counts are
-//! too small, and somebody has to say so. Looks at descriptors, never at what goes through them.
+//! Who works through `io_uring`: what a process asks for there passes the system call tracepoints by, so that its counts
+//! are too small, and somebody has to say so. Looks at descriptors, never at what goes through them.
 
 use std::collections::BTreeSet;
 use std::fs;
