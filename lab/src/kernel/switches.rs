@@ -108,7 +108,7 @@ fn pair<'s>(
         }
     };
     // A round is two hand-overs, and a paced one sleeps and wakes besides.
-    let span = if args.rate == 0 { Nanos(0) } else { Nanos(4_000_000_000 * args.pairs.max(1) / args.rate) };
+    let span = Nanos((4_000_000_000 * args.pairs.max(1)).checked_div(args.rate).unwrap_or(0));
     let start = clock::monotonic() + Nanos(span.0 / args.pairs.max(1) * number);
     let first = move || {
         pinned();
