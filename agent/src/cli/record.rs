@@ -191,13 +191,13 @@ fn look(watching: &Watching, whom: &mut Whom, mut recording: Option<Recording>) 
         ledger: None,
     };
     let mut slice = StackCounts::starting(Nanos(0));
-    let mut intake = Intake::default();
     let keep = |batch: &RawBatch| Ok(recording.as_mut().map_or(Ok(()), |r| r.append(batch))?);
     let mut intake = Intake::default();
     let see = |event: &crate::event::Event<'_>| match &event.body {
         Body::Stack(sample) => intake.sample(event.time, (**sample).clone(), &mut slice),
         Body::Thread(row) => intake.thread(event.time, row, &mut slice),
         Body::Loss(reason, count) => seen.lost.set(*reason, *count),
+        Body::Mapping(mapping) => seen.resolver.learn(mapping),
         Body::Ledger(row) => seen.ledger = Some(Ledger(*row)),
         // Names are looked up while their process lives, and so at every tick.
         Body::Tick => {

@@ -13,14 +13,15 @@ fn folded(scale: u64) -> String {
         ("srv;main;loop;epoll_wait_[k]", 100),
         ("[lost];[lost: ring_full]", 7),
     ];
-    stacks.iter().map(|(path, count)| format!("{path} {}\n", count * scale)).collect()
+    let lines: Vec<String> = stacks.iter().map(|(path, count)| format!("{path} {}", count * scale)).collect();
+    lines.join("\n")
 }
 
 struct Room(tempfile::TempDir);
 
 impl Room {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().expect("a directory"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -30,20 +31,23 @@ impl Room {
     /// Exports folded stacks, and checks that their own total survives it.
     fn export(&self, kind: &str, format: &str, scale: u64) -> (PathBuf, u64) {
         let (from, to) = (self.path("stacks.folded"), self.path(&format!("{kind}.{format}")));
-        std::fs::write(&from, folded(scale)).unwrap();
+        std::fs::write(&from, folded(scale)).expect("a file");
         for (format, to) in [(format, &to), ("folded", &self.path("back.folded"))] {
             let mut import = Command::new(env!("CARGO_BIN_EXE_tidegate"));
             import.arg("import").arg(&from).args(["--kind", kind, "--format", format, "-o"]).arg(to);
-            said(import.output().unwrap());
+            said(&import.output().expect("tidegate runs"));
         }
-        let back = std::fs::read_to_string(self.path("back.folded")).unwrap();
-        let total = back.lines().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
+        let back = std::fs::read_to_string(self.path("back.folded")).expect("it was written");
+        let total = back
+            .lines()
+            .map(|line| line.rsplit_once(' ').and_then(|(_, n)| n.parse::<u64>().ok()).expect("a count"))
+            .sum();
         assert_eq!(total, 1007 * scale);
         (to, total)
     }
 }
 
-fn said(output: Output) -> String {
+fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     text
@@ -77,7 +81,7 @@ fn go_tool_pprof_finds_the_total_and_the_labels() {
     let pprof = |file: &Path, options: &[&str]| {
         let mut command = Command::new(&go);
         command.args(["tool", "pprof", "-symbolize=none"]).args(options).arg(file).env("HOME", room.0.path());
-        said(command.output().unwrap())
+        said(&command.output().unwrap())
     };
     let (cpu, total) = room.export("cpu", "pprof", 1);
     let top = pprof(&cpu, &["-top"]);
@@ -105,7 +109,7 @@ fn the_firefox_profiler_finds_the_total() {
         let ask = |arguments: &[&str]| {
             let mut command = Command::new(&node);
             command.arg(&cli).args(arguments).env("HOME", room.0.path()).current_dir(room.0.path());
-            said(command.output().unwrap())
+            said(&command.output().unwrap())
         };
         ask(&["load", file.to_str().unwrap()]);
         let threads: serde_json::Value = serde_json::from_str(&ask(&["thread", "list", "--json"])).unwrap();
@@ -158,7 +162,7 @@ fn speedscope_opens_the_file() {
     command.args(["--enable-unsafe-swiftshader", "--virtual-time-budget=9000", "--dump-dom"]);
     command.arg(format!("--user-data-dir={}", room.path("chromium").display()));
     command.arg(format!("file://{}", room.path("test.html").display()));
-    let dom = said(command.output().unwrap());
+    let dom = said(&command.output().unwrap());
     // It takes the name of the profile for its own when it has read the whole of it; what it draws is no text.
     assert!(dom.contains("<title>On-CPU time, stacks: 1007 samples, nothing lost - speedscope</title>"), "{dom}");
 }

@@ -35,7 +35,7 @@ impl Launched {
         let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let what = || format!("start {name}");
         // The shell is small: what it is made of is soon known, and forgotten when it becomes the command.
-        let mut launcher = if Path::new(SHELL).exists() {
+        let mut start = if Path::new(SHELL).exists() {
             let mut shell = Command::new(SHELL);
             shell.args(["-c", "kill -STOP $$; exec \"$@\"", SHELL]);
             shell
@@ -44,7 +44,7 @@ impl Launched {
             own.args([LAUNCHER, "--"]);
             own
         };
-        let child = launcher.args(command).spawn().with_context(what)?;
+        let child = start.args(command).spawn().with_context(what)?;
         let launched = Self { child, name: name.clone(), status: None };
         let pid = launched.raw_pid().with_context(what)?;
         let found = waitpid(Some(pid), WaitOptions::UNTRACED).with_context(what)?;
