@@ -124,7 +124,7 @@ impl Agent {
 
     fn resident_mib(&mut self) -> anyhow::Result<u64> {
         let stat = procfs::process::Process::new(i32::try_from(self.0.id())?)?.stat()?;
-        Ok(stat.rss * procfs::page_size() >> 20)
+        Ok((stat.rss * procfs::page_size()) >> 20)
     }
 }
 
