@@ -262,6 +262,8 @@ impl Agent {
         degraded.extend(self.history.iter().flat_map(|history| history.status().degraded()));
         self.keep_signals(now, &pipelines);
         self.hand_over();
+        let names = self.renderer.looking_up();
+        degraded.extend(names.degraded());
         let view = View {
             now,
             started: self.started,
@@ -276,7 +278,8 @@ impl Agent {
             sockets: Arc::clone(&self.sockets),
             lost: self.core.lost(),
             losses: self.losses.clone(),
-            own: self.own.read(now, self.source.probes_time()),
+            own: self.own.read(now, self.source.probes_time(), names.running),
+            names,
             attached: self.source.attached(),
             degraded,
         };

@@ -3,9 +3,9 @@
 //! Slices are handed over when they close, while their processes most likely still live; windows follow, are named and
 //! kept packed; a request draws from those.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -18,7 +18,7 @@ use crate::serve::archive::Archive;
 use crate::serve::filter::Filter;
 use crate::serve::windows::{Found, Windows};
 pub use crate::serve::windows::{Question, Stretch};
-use crate::symbolize::Names;
+use crate::symbolize::{Names, Stats};
 use crate::units::{Nanos, Pid, ProfileKind};
 
 /// Jobs that may wait.
@@ -79,15 +79,18 @@ enum Job {
 pub struct Renderer {
     jobs: SyncSender<Job>,
     skipped: Arc<AtomicU64>,
+    names: Arc<Mutex<Stats>>,
 }
 
 impl Renderer {
     /// Starts the thread; what memory does not hold is in `archive`.
     pub fn start(archive: impl Archive + 'static) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(CAPACITY);
-        let work = move || work(&queue, Windows::over(Box::new(archive)));
+        let names: Arc<Mutex<Stats>> = Arc::default();
+        let told = Arc::clone(&names);
+        let work = move || work(&queue, Windows::over(Box::new(archive)), &told);
         std::thread::Builder::new().name("tg-render".to_owned()).spawn(work)?;
-        Ok(Self { jobs, skipped: Arc::default() })
+        Ok(Self { jobs, skipped: Arc::default(), names })
     }
 
     /// Hands a slice over for its names to be looked up. A full queue skips it: what is missing is looked up later.
@@ -103,6 +106,11 @@ impl Renderer {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("a window of profiles is lost: the thread that names them is behind, or has ended");
         }
+    }
+
+    /// What became of looking names up, as of the newest job.
+    pub fn looking_up(&self) -> Stats {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Windows lost because the thread was behind.
@@ -132,7 +140,7 @@ impl Renderer {
     }
 }
 
-fn work(queue: &Receiver<Job>, mut windows: Windows) {
+fn work(queue: &Receiver<Job>, mut windows: Windows, names: &Mutex<Stats>) {
     // Names are never urgent: whatever the host runs goes first. Failing that, they cost a little latency.
     if let Err(errno) = rustix::process::nice(10) {
         tracing::debug!(%errno, "lower the priority of the renderer");
@@ -153,6 +161,7 @@ fn work(queue: &Receiver<Job>, mut windows: Windows) {
                 }
             }
         }
+        names.lock().unwrap_or_else(PoisonError::into_inner).clone_from(windows.stats());
     }
 }
 

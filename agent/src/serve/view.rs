@@ -11,6 +11,7 @@ use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
 use crate::event::Comm;
 use crate::serve::losses::LossLog;
+use crate::symbolize::Stats;
 use crate::units::{Generation, Nanos, Pid, PipelineName, ProfileKind, Settings, Uid};
 
 /// Everything the routes may show.
@@ -44,6 +45,8 @@ pub struct View {
     pub losses: LossLog,
     /// What the agent itself costs.
     pub own: OwnCost,
+    /// What became of looking names up.
+    pub names: Stats,
     /// Which probes are attached.
     pub attached: Vec<&'static str>,
     /// What cannot be seen here, each with its cause.
@@ -121,6 +124,8 @@ pub struct OwnCost {
     pub system_cpu_ns: u64,
     /// Resident memory, bytes.
     pub resident_bytes: u64,
+    /// Resident memory of the process that looks names up, bytes; it comes and goes.
+    pub symbolizer_bytes: u64,
     /// Run time of its probes, ns; absent where the kernel keeps no statistics.
     pub probes_ns: Option<u64>,
 }

@@ -13,7 +13,7 @@ use crate::serve::archive::Archive;
 use crate::serve::filter::{Filter, Viewer};
 use crate::serve::labels::Labels;
 use crate::serve::span::Span;
-use crate::symbolize::{Names, Resolver};
+use crate::symbolize::{Names, Resolver, Stats};
 use crate::units::{Nanos, ProfileKind};
 
 /// Packed bytes kept in memory: minutes on a busy host, an hour on a quiet one.
@@ -90,6 +90,11 @@ impl Windows {
     /// The names that are known.
     pub(super) fn names(&self) -> &Names {
         self.resolver.names()
+    }
+
+    /// What became of looking names up.
+    pub(super) fn stats(&self) -> &Stats {
+        self.resolver.stats()
     }
 
     /// Names a window and keeps it, one profile for each kind that was recorded.

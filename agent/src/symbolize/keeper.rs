@@ -128,14 +128,19 @@ impl Keeper {
         self.bad.get(key).is_some_and(|since| monotonic().since(*since) < shun)
     }
 
+    /// Lets go of one that has ended by itself.
+    pub fn reap(&mut self) {
+        if self.running.as_mut().is_some_and(|running| !matches!(running.child.try_wait(), Ok(None))) {
+            self.running = None;
+        }
+    }
+
     /// Starts one, if none is running, and tells how it is confined.
     pub fn start(&mut self, stats: &mut Stats) -> Result<(), NoAnswer> {
-        if let Some(running) = &mut self.running {
-            // One that ended by itself, because nobody asked or because it had grown, has left nothing undone.
-            match running.child.try_wait() {
-                Ok(None) => return Ok(()),
-                Ok(Some(_)) | Err(_) => self.running = None,
-            }
+        // One that ended by itself, because nobody asked or because it had grown, has left nothing undone.
+        self.reap();
+        if self.running.is_some() {
+            return Ok(());
         }
         let now = monotonic();
         while self.deaths.front().is_some_and(|death| now.since(*death) >= Nanos::from_secs(60)) {

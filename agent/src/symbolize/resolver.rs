@@ -115,6 +115,7 @@ impl Resolver {
             self.places.forget_names();
         }
         let now = monotonic();
+        self.keeper.reap();
         let mut kernel: BTreeSet<u64> = BTreeSet::new();
         let mut user: BTreeMap<Pid, BTreeSet<u64>> = BTreeMap::new();
         for key in counts.counts.keys() {
@@ -129,6 +130,7 @@ impl Resolver {
         }
         self.user(user, now);
         self.places.rest(now);
+        self.stats.running = self.keeper.pid();
     }
 
     fn user(&mut self, mut wanted: BTreeMap<Pid, BTreeSet<u64>>, now: Nanos) {
