@@ -15,7 +15,7 @@ use crate::aggregate::report::{self, Levels, Report, ReportDelta, ReportFault};
 use crate::aggregate::rows::{SocketRows, SocketTotals, SyscallRows, SyscallTotals, TaskDelta, TaskRows};
 use crate::aggregate::stacks::StackCounts;
 use crate::aggregate::table::Table;
-use crate::event::{Body, Event, Input, Process};
+use crate::event::{Body, Event, Input, Mapping, Process};
 use crate::units::{Nanos, Pid, PipelineName};
 
 /// How much is kept.
@@ -71,6 +71,9 @@ pub struct PipelineWindow {
     pub sockets: Option<SocketTotals>,
 }
 
+/// Mappings that wait to be taken: a tick brings a few, a start on a busy host some thousands.
+const MOST_MAPPINGS: usize = 65_536;
+
 /// Turns events into windows.
 #[derive(Debug)]
 pub struct Aggregator {
@@ -86,6 +89,7 @@ pub struct Aggregator {
     processes: Table<Pid, Process>,
     pipelines: BTreeMap<PipelineName, Reporter>,
     names: Option<Vec<u8>>,
+    mappings: Vec<Mapping>,
 }
 
 /// The report side of a pipeline.
@@ -113,6 +117,7 @@ impl Aggregator {
             processes: Table::with_capacity(limits.processes),
             pipelines: BTreeMap::new(),
             names: None,
+            mappings: Vec::new(),
         }
     }
 
@@ -122,8 +127,9 @@ impl Aggregator {
         match body {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
             Body::Thread(_row) => {}
-            // For whoever looks names up; nothing is counted by it.
-            Body::Mapping(_where) => {}
+            // For whoever looks names up, who finds out without it as long as the process lives.
+            Body::Mapping(mapping) if self.mappings.len() < MOST_MAPPINGS => self.mappings.push(*mapping),
+            Body::Mapping(_too_many) => {}
             Body::Ledger(row) => self.ledger = Ledger(row),
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),
@@ -139,6 +145,11 @@ impl Aggregator {
             Body::Tick => return Some(self.cut(time)),
         }
         None
+    }
+
+    /// Where code is mapped, as far as it was told since the last time.
+    pub fn take_mappings(&mut self) -> Vec<Mapping> {
+        std::mem::take(&mut self.mappings)
     }
 
     /// Counts a record that could not be decoded.

@@ -96,6 +96,7 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
     let span = watch(&watching, keep, |event| match &event.body {
         Body::Stack(sample) => slice.observe(event.time, (**sample).clone()),
         Body::Loss(reason, count) => lost.set(*reason, *count),
+        Body::Mapping(mapping) => resolver.learn(mapping),
         // Names are looked up while their process lives, and so at every tick.
         Body::Tick => {
             resolver.resolve(&slice);

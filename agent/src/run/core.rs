@@ -16,7 +16,7 @@ use crate::control::decide::{Hand, State, Tuning, decide};
 pub use crate::control::demand::{CpuSampling, Recording, Standing};
 use crate::control::demand::{Demand, Need};
 use crate::control::log::Log;
-use crate::event::{Body, Comm, Decoder, Event, Input, Process, RawBatch};
+use crate::event::{Body, Comm, Decoder, Event, Input, Mapping, Process, RawBatch};
 use crate::serve::view::{PipelineView, TuningState};
 use crate::signal::{Signals, Tracker};
 use crate::source::Wanted;
@@ -100,6 +100,11 @@ impl Core {
         }
         let window = self.aggregator.observe(event)?;
         Some(self.tick(&window))
+    }
+
+    /// Where code is mapped, as far as it was told since the last time.
+    pub fn take_mappings(&mut self) -> Vec<Mapping> {
+        self.aggregator.take_mappings()
     }
 
     /// Counts a record that could not be decoded.

@@ -253,6 +253,10 @@ impl Agent {
         }
         // Before a probe goes because its time is up: this tick has brought its last rows.
         self.list();
+        let mappings = self.core.take_mappings();
+        if !mappings.is_empty() {
+            self.renderer.learn(mappings);
+        }
         self.want(now);
         self.losses.note(now, self.core.lost());
         degraded.extend(self.source.degraded());

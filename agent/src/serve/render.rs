@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
+use crate::event::Mapping;
 pub use crate::profile::Format as ProfileFormat;
 use crate::profile::model::Profile;
 use crate::profile::{About, FormatError, name_stacks, plain_owner, write};
@@ -68,6 +69,7 @@ pub enum RenderError {
 }
 
 enum Job {
+    Learn(Vec<Mapping>),
     Resolve(Arc<StackCounts>),
     Close(Stretch),
     Names(oneshot::Sender<Vec<u8>>),
@@ -91,6 +93,13 @@ impl Renderer {
         let work = move || work(&queue, Windows::over(Box::new(archive)), &told);
         std::thread::Builder::new().name("tg-render".to_owned()).spawn(work)?;
         Ok(Self { jobs, skipped: Arc::default(), names })
+    }
+
+    /// Hands over where code is mapped. A full queue skips it: of processes that live it can be found out later.
+    pub fn learn(&self, mappings: Vec<Mapping>) {
+        if self.jobs.try_send(Job::Learn(mappings)).is_err() {
+            tracing::debug!("mappings were skipped: the thread that looks names up is behind");
+        }
     }
 
     /// Hands a slice over for its names to be looked up. A full queue skips it: what is missing is looked up later.
@@ -147,6 +156,7 @@ fn work(queue: &Receiver<Job>, mut windows: Windows, names: &Mutex<Stats>) {
     }
     while let Ok(job) = queue.recv() {
         match job {
+            Job::Learn(mappings) => windows.learn(&mappings),
             Job::Resolve(slice) => windows.note(&slice),
             Job::Close(window) => windows.close(&window),
             Job::Names(reply) => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
+use crate::event::Mapping;
 use crate::profile::model::{Builder, Owner, Profile};
 use crate::profile::{Packed, name_stacks};
 use crate::serve::archive::Archive;
@@ -85,6 +86,13 @@ impl Windows {
     pub(super) fn note(&mut self, slice: &StackCounts) {
         self.resolver.resolve(slice);
         self.labels.get_mut().note(slice);
+    }
+
+    /// Notes where code is mapped.
+    pub(super) fn learn(&mut self, mappings: &[Mapping]) {
+        for mapping in mappings {
+            self.resolver.learn(mapping);
+        }
     }
 
     /// The names that are known.
