@@ -288,7 +288,9 @@ impl Running {
             }
             for one in found {
                 let asked = places.get(all.len()).ok_or_else(|| lie("it answers more than was asked"))?;
-                if !(one.begin..one.end).contains(asked) || all.len() >= MOST_PLACES {
+                let within = (one.begin..one.end).contains(asked)
+                    && one.function.is_none_or(|(begin, end)| (begin..end).contains(asked));
+                if !within || all.len() >= MOST_PLACES {
                     return Err(lie("it answers what was not asked"));
                 }
                 all.push(one);
