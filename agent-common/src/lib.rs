@@ -11,7 +11,7 @@ mod unwind;
 
 pub use map::{
     LOSS_REASONS, LossReason, MARKS, MarkRing, PackedStart, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark,
-    SYSCALL_BUCKETS, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
+    SYSCALL_BUCKETS, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
 };
 pub use record::{
     COMM_BYTES, COMPAT_BIT, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader,
@@ -83,7 +83,7 @@ const _: () = {
     assert!(size_of::<SpaceRange>() == 8);
     assert!(size_of::<LedgerRow>() == 64);
     assert!(size_of::<SyscallRow>() == 8 + 7 * 8 + 8 * SYSCALL_BUCKETS);
-    assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_BUCKETS);
+    assert!(size_of::<SyscallStats>() == 6 * 8 + 4 * SYSCALL_KEPT);
     assert!(size_of::<SocketStats>() == 8 + 6 * 8 + 12 * RESIDENCY_BUCKETS);
     assert!(size_of::<SocketSeen>() == 8 + 8 + 8 + 8 + 2 * SOCKET_NAME_BYTES + 5 * 8);
     assert!(size_of::<LossRow>() == 16);
@@ -93,5 +93,5 @@ const _: () = {
     assert!(size_of::<ReportHeader>() == 8);
     assert!(size_of::<MarkRing>() == 5 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
     // Even, so that the u32 histograms leave no hole before the next u64.
-    assert!(SYSCALL_BUCKETS.is_multiple_of(2) && RESIDENCY_BUCKETS.is_multiple_of(2));
+    assert!(SYSCALL_KEPT.is_multiple_of(2) && RESIDENCY_BUCKETS.is_multiple_of(2));
 };

@@ -6,6 +6,10 @@ use crate::COMM_BYTES;
 pub const SYSCALL_SUB_BITS: u32 = 2;
 /// Buckets of a latency histogram: values up to 2^42 ns (73 minutes).
 pub const SYSCALL_BUCKETS: usize = (42 - SYSCALL_SUB_BITS as usize + 1) << SYSCALL_SUB_BITS;
+/// The first bucket that the kernel keeps: what took less than 2^6 ns (nothing does) is counted there.
+pub const SYSCALL_FIRST: usize = (6 - SYSCALL_SUB_BITS as usize + 1) << SYSCALL_SUB_BITS;
+/// Buckets that the kernel keeps: up to 2^36 ns (68 s), and what took longer in the last.
+pub const SYSCALL_KEPT: usize = ((36 - SYSCALL_SUB_BITS as usize + 1) << SYSCALL_SUB_BITS) - SYSCALL_FIRST;
 /// Sub-buckets per octave of a residency histogram are 2 to this power: 3 % resolution.
 pub const RESIDENCY_SUB_BITS: u32 = 4;
 /// Buckets of a residency histogram: values up to 2^42 ns.
@@ -39,8 +43,8 @@ pub struct SyscallStats {
     pub timed: u64,
     /// Sum of latencies.
     pub total_ns: u64,
-    /// Latencies.
-    pub histogram: [u32; SYSCALL_BUCKETS],
+    /// Latencies, from bucket [`SYSCALL_FIRST`] on.
+    pub histogram: [u32; SYSCALL_KEPT],
 }
 
 /// A latency slot: thread id (22 bits) over the start time (42 bits of nanoseconds), in one word so that two

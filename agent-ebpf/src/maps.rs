@@ -30,7 +30,8 @@ pub static SAMPLES: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSS_REASONS, 0);
 
-/// System call counters.
+/// System call counters. All memory at once: where many processes start in a second, the kernel cannot find that of a new
+/// key for each CPU in time.
 #[map]
 pub static SYSCALLS: PerCpuHashMap<SyscallKey, SyscallStats> = PerCpuHashMap::with_max_entries(4096, 0);
 
@@ -38,9 +39,14 @@ pub static SYSCALLS: PerCpuHashMap<SyscallKey, SyscallStats> = PerCpuHashMap::wi
 #[map]
 pub static STARTS: Array<PackedStart> = Array::with_max_entries(65_536, 0);
 
-/// Residency counters by socket cookie; they outlive the socket until the agent has read them.
+/// Calls of this CPU until the next one is timed.
 #[map]
-pub static SOCKETS: HashMap<u64, SocketStats> = HashMap::with_max_entries(1024, 0);
+pub static UNTIL_TIMED: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
+/// Residency counters by socket cookie; they outlive the socket until the agent has read them. Big, and seldom used: each
+/// takes its memory when its socket is found.
+#[map]
+pub static SOCKETS: HashMap<u64, SocketStats> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
 /// Arrival marks, one ring a watched socket, freed with the socket.
 #[btf_map]

@@ -86,6 +86,10 @@ offsets! {
 #[unsafe(no_mangle)]
 pub static SLOT_MASK: u32 = 0xffff;
 
+/// One call in so many is timed, in the mean; 1 times every call.
+#[unsafe(no_mangle)]
+pub static LATENCY_EVERY: u32 = 1;
+
 /// Nanoseconds between two CPU samples.
 #[unsafe(no_mangle)]
 pub static CPU_PERIOD_NS: u64 = 0;

@@ -15,7 +15,10 @@ use crate::source::Wanted;
 
 Examples:
   tidegate syscalls --pid 4242 --seconds 5
+  tidegate syscalls --pid 4242 --latency full
   tidegate syscalls --seconds 1 -o json | jq '.[0]'
+
+Calls, errors and bytes are exact. `timed` calls give the quantiles; `total` is their mean times all calls.
 
 Calls made through io_uring pass the system call tracepoints by and are not seen.")]
 pub struct SyscallsArgs {
@@ -30,9 +33,22 @@ pub struct SyscallsArgs {
     /// Latency slots, a power of two: fewer save memory, but threads that share one lose latencies (never calls)
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = slots)]
     latency_slots: u32,
+    /// Time one call in 16, chosen by chance, or every one; calls are counted exactly either way
+    #[arg(long, value_enum, default_value_t)]
+    latency: Latency,
     /// Attach an empty pair of probes instead: the floor of `cargo xtask bench syscalls`
     #[arg(long, hide = true)]
     floor: bool,
+}
+
+/// Which calls are timed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Latency {
+    /// One in 16, chosen by chance: total time is estimated from them.
+    #[default]
+    Sampled,
+    /// Every one, at twice the cost.
+    Full,
 }
 
 fn slots(text: &str) -> Result<u32, String> {
@@ -50,7 +66,11 @@ pub fn run(args: &SyscallsArgs) -> anyhow::Result<()> {
         length: args.watch.length(),
         hertz: 97,
         latency_slots: args.latency_slots,
-        extra: if args.floor { Extra::Floor } else { Extra::Nothing },
+        extra: match args.latency {
+            _ if args.floor => Extra::Floor,
+            Latency::Sampled => Extra::Nothing,
+            Latency::Full => Extra::FullLatency,
+        },
     };
     let mut rows = Rows::of(&args.watch.pids);
     watch(&watching, |_| Ok(()), |event| rows.observe(event))?;
@@ -88,7 +108,7 @@ pub fn print_json(mut out: impl Write, listing: &impl serde::Serialize) -> anyho
 }
 
 fn print_table(mut out: impl Write, listing: &[SyscallJson], rows: &Rows) -> anyhow::Result<()> {
-    let head = ["pid", "comm", "syscall", "calls", "in flight", "errors", "bytes", "total", "p50", "p99"];
+    let head = ["pid", "comm", "syscall", "calls", "in flight", "errors", "bytes", "timed", "total", "p50", "p99"];
     let body = listing.iter().map(|r| {
         vec![
             Cell::number(r.pid),
@@ -98,7 +118,8 @@ fn print_table(mut out: impl Write, listing: &[SyscallJson], rows: &Rows) -> any
             Cell::number(r.in_flight),
             Cell::number(r.errors),
             Cell::maybe(r.bytes.map(table::bytes)),
-            Cell::right(table::nanos(r.total_ns)),
+            Cell::number(r.calls.saturating_sub(r.untimed)),
+            Cell::maybe(r.total_ns.map(table::nanos)),
             Cell::maybe(r.p50_ns.map(table::nanos)),
             Cell::maybe(r.p99_ns.map(table::nanos)),
         ]

@@ -24,7 +24,8 @@ impl LiveSource {
     /// With probes if they load. Never fails: an agent without probes still tunes from reports.
     #[cfg(feature = "ebpf")]
     pub(super) fn open(config: &Config) -> (Self, InboxSender) {
-        let options = LoadOptions { hertz: config.hertz, latency_slots: config.latency_slots };
+        let options =
+            LoadOptions { hertz: config.hertz, latency_slots: config.latency_slots, ..LoadOptions::default() };
         let (sender, receiver) = inbox();
         match EbpfSource::new(options, receiver) {
             Ok(source) => (Self::Ebpf(Box::new(source)), sender),

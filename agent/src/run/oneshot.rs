@@ -21,15 +21,17 @@ pub struct Watching {
     pub hertz: u64,
     /// Latency slots of system calls.
     pub latency_slots: u32,
-    /// What else is attached.
+    /// What else is done.
     pub extra: Extra,
 }
 
-/// What is attached beside what is wanted.
+/// What is done beside what is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
     /// Nothing.
     Nothing,
+    /// The time of every system call, where one in some is usual.
+    FullLatency,
     /// The empty pair of the benchmarks.
     Floor,
 }

@@ -48,12 +48,18 @@ pub fn syscall_row(row: &SyscallRow, comm: String) -> SyscallJson {
         errors: row.errors,
         restarts: row.restarts,
         bytes,
-        total_ns: row.total_ns,
+        total_ns: total_ns(row),
         p50_ns: quantile(&row.histogram, SYSCALL_SUB_BITS, 0.5),
         p99_ns: quantile(&row.histogram, SYSCALL_SUB_BITS, 0.99),
         untimed: row.calls.saturating_sub(row.timed),
         syscall,
     }
+}
+
+/// Time spent in all calls, as if those that were not timed took as long as those that were.
+fn total_ns(row: &SyscallRow) -> Option<u64> {
+    let all = u128::from(row.total_ns) * u128::from(row.calls);
+    all.checked_div(u128::from(row.timed)).map(|ns| u64::try_from(ns).unwrap_or(u64::MAX))
 }
 
 /// A row of the socket listing.

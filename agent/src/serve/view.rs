@@ -149,13 +149,13 @@ pub struct SyscallJson {
     pub restarts: u64,
     /// Bytes moved; absent for calls whose result is no byte count.
     pub bytes: Option<u64>,
-    /// Sum of latencies.
-    pub total_ns: u64,
+    /// Sum of latencies, from the mean of those that were timed; absent when none was.
+    pub total_ns: Option<u64>,
     /// Median latency; absent when none was seen.
     pub p50_ns: Option<u64>,
     /// 99th percentile.
     pub p99_ns: Option<u64>,
-    /// Latencies lost (slot shared, or begun before the probe).
+    /// Calls that were not timed: not chosen, slot shared, or begun before the probe.
     pub untimed: u64,
 }
 

@@ -8,8 +8,8 @@ mod attempt;
 use std::collections::{BTreeSet, HashMap};
 
 use agent_common::{
-    LOSS_REASONS, LossReason, PackedStart, RecordHeader, SocketRow, SocketSeen, SocketStats, SyscallKey, SyscallRow,
-    SyscallStats, Wire,
+    LOSS_REASONS, LossReason, PackedStart, RecordHeader, SYSCALL_FIRST, SocketRow, SocketSeen, SocketStats, SyscallKey,
+    SyscallRow, SyscallStats, Wire,
 };
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 
@@ -372,7 +372,7 @@ fn sum(key: SyscallKey, per_cpu: &[SyscallStats]) -> SyscallRow {
         row.result_sum = row.result_sum.wrapping_add(cpu.result_sum);
         row.timed = row.timed.saturating_add(cpu.timed);
         row.total_ns = row.total_ns.saturating_add(cpu.total_ns);
-        for (total, count) in row.histogram.iter_mut().zip(cpu.histogram) {
+        for (total, count) in row.histogram.iter_mut().skip(SYSCALL_FIRST).zip(cpu.histogram) {
             *total += u64::from(count);
         }
     }

@@ -6,10 +6,12 @@ use tidegate::source::ebpf::LoadOptions;
 use tidegate::source::{Scope, Wanted};
 use tidegate::units::{Nanos, Pid};
 
-use crate::kit::{Probes, Seen, Subject};
+use crate::kit::{Probes, Seen, Subject, close};
 
 pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_million_calls_are_counted_exactly", a_million_calls_are_counted_exactly),
+    ("every_call_is_timed_on_request", every_call_is_timed_on_request),
+    ("one_call_in_16_is_timed_and_tells_the_same_quantiles", sampled_agrees_with_full),
     ("another_process_changes_no_count", another_process_changes_no_count),
     ("threads_that_share_a_latency_slot_lose_latencies_but_no_call", threads_that_share_a_latency_slot),
     ("errors_and_bytes_are_exact", errors_and_bytes_are_exact),
@@ -37,10 +39,45 @@ fn a_million_calls_are_counted_exactly() {
     probes.watch(&watching(pid));
     let (_subject, _) = probes.while_acting(subject);
     let getppid = row(probes.seen(), pid, "getppid");
-    assert_eq!((getppid.calls, getppid.errors, getppid.untimed), (MILLION, 0, 0));
-    assert!(getppid.total_ns / MILLION < 100_000, "a mean latency of {} ns", getppid.total_ns / MILLION);
+    assert_eq!((getppid.calls, getppid.errors), (MILLION, 0));
+    close("calls that were timed", (MILLION - getppid.untimed) * 16, MILLION, 5, 0);
+    let mean = getppid.total_ns.expect("timed") / MILLION;
+    assert!(mean < 100_000, "a mean latency of {mean} ns");
+    let lost = probes.seen().rows.lost;
+    assert_eq!((lost.slot_collision, lost.start_unseen), (0, 0), "what is not chosen is not lost");
     let (p50, p99) = (getppid.p50_ns.expect("timed"), getppid.p99_ns.expect("timed"));
     assert!(p50 <= p99, "p50 {p50} above p99 {p99}");
+}
+
+fn every_call_is_timed_on_request() {
+    let subject = Subject::start(&format!("getppid {MILLION} 1"));
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions { latency_every: 1, ..LoadOptions::default() });
+    probes.watch(&watching(pid));
+    let (_subject, _) = probes.while_acting(subject);
+    let getppid = row(probes.seen(), pid, "getppid");
+    assert_eq!((getppid.calls, getppid.untimed), (MILLION, 0));
+}
+
+/// The mix makes its five calls in turn, so that a choice in step with them would miss some of them for ever.
+fn sampled_agrees_with_full() {
+    const ROUNDS: u64 = 100_000;
+    let quantiles = |latency_every| {
+        let subject = Subject::start(&format!("mix {ROUNDS}"));
+        let pid = subject.pid();
+        let mut probes = Probes::load(LoadOptions { latency_every, ..LoadOptions::default() });
+        probes.watch(&watching(pid));
+        let (_subject, _) = probes.while_acting(subject);
+        ["pwrite64", "pread64"].map(|name| {
+            let call = row(probes.seen(), pid, name);
+            close("timed", (call.calls - call.untimed) * u64::from(latency_every), call.calls, 5, 0);
+            [call.p50_ns, call.p99_ns].map(|ns| ns.expect("timed").ilog2())
+        })
+    };
+    let (full, sampled) = (quantiles(1), quantiles(16));
+    for (full, sampled) in full.into_iter().flatten().zip(sampled.into_iter().flatten()) {
+        assert!(full.abs_diff(sampled) <= 1, "octave {sampled} of the sampled calls, {full} of all");
+    }
 }
 
 fn another_process_changes_no_count() {
@@ -59,7 +96,7 @@ fn another_process_changes_no_count() {
 fn threads_that_share_a_latency_slot() {
     let subject = Subject::start(&format!("getppid {MILLION} 2"));
     let pid = subject.pid();
-    let mut probes = Probes::load(LoadOptions { latency_slots: 1, ..LoadOptions::default() });
+    let mut probes = Probes::load(LoadOptions { latency_slots: 1, latency_every: 1, ..LoadOptions::default() });
     probes.watch(&watching(pid));
     let (_subject, _) = probes.while_acting(subject);
     let getppid = row(probes.seen(), pid, "getppid");
@@ -108,7 +145,7 @@ fn probes_that_nobody_wants_are_detached() {
 fn a_call_that_began_under_an_earlier_watch() {
     let subject = Subject::start("getppid 10 1");
     let pid = subject.pid();
-    let mut probes = Probes::load(LoadOptions::default());
+    let mut probes = Probes::load(LoadOptions { latency_every: 1, ..LoadOptions::default() });
     probes.watch(&watching(pid));
     // Afterwards it waits for a line, in a read that the probe has seen beginning.
     let (mut subject, _) = probes.while_acting(subject);

@@ -1,5 +1,5 @@
 //! What syscall accounting adds to one system call, beside libbpf-tools `syscount -L` in the same run, with an empty pair
-//! of probes as the floor.
+//! of probes as the floor; and whether the latencies of a sample tell what those of all calls tell.
 //!
 //! Each round measures all of them one after the other on the same kind of load, in an order that changes, and what is
 //! compared is the median over the rounds: a slow phase of the machine then hits all alike.
@@ -22,7 +22,7 @@ use crate::ui;
 const CALLS: u64 = 1_000_000;
 const ROUNDS: usize = 11;
 /// The share of the peer's cost that is aimed at.
-const WANTED: f64 = 0.7;
+const WANTED: f64 = 0.45;
 /// A probe that takes longer than this to be attached has failed.
 const ATTACH: Duration = Duration::from_secs(15);
 
@@ -31,10 +31,11 @@ enum Probe {
     Nothing,
     Floor,
     Ours,
+    OursFull,
     Peer,
 }
 
-const PROBES: [Probe; 4] = [Probe::Nothing, Probe::Floor, Probe::Ours, Probe::Peer];
+const PROBES: [Probe; 5] = [Probe::Nothing, Probe::Floor, Probe::Ours, Probe::OursFull, Probe::Peer];
 
 /// The figures, nanoseconds a call.
 #[derive(Debug, Serialize)]
@@ -43,13 +44,36 @@ struct Figures {
     rounds: usize,
     base_ns: f64,
     floor_added_ns: f64,
+    /// Exact counts, one latency in 16.
     tidegate_added_ns: f64,
+    /// Exact counts, every latency.
+    tidegate_full_added_ns: f64,
     syscount_added_ns: f64,
     /// Ours over the peer's.
     ratio: f64,
     wanted_ratio: f64,
+    /// Median and 99th percentile of the latencies, sampled and full.
+    sampled: Quantiles,
+    full: Quantiles,
     /// Half the distance between the quartiles of the base: what a difference must exceed to mean something.
     base_spread_ns: f64,
+}
+
+/// Of one call.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Quantiles {
+    calls: u64,
+    untimed: u64,
+    p50_ns: u64,
+    p99_ns: u64,
+}
+
+impl Quantiles {
+    /// Octaves between the two, at the worse of the two quantiles.
+    fn octaves_from(self, other: Self) -> u32 {
+        let apart = |a: u64, b: u64| a.max(1).ilog2().abs_diff(b.max(1).ilog2());
+        apart(self.p50_ns, other.p50_ns).max(apart(self.p99_ns, other.p99_ns))
+    }
 }
 
 #[derive(Deserialize)]
@@ -72,7 +96,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
     let release = bench.workspace.target.join("release");
     let tools = Tools { tidegate: release.join("tidegate"), lab: release.join("tidegate-lab"), peer };
 
-    let mut taken: [Vec<f64>; 4] = Default::default();
+    let mut taken: [Vec<f64>; 5] = Default::default();
     for round in 0..ROUNDS {
         for i in 0..PROBES.len() {
             let which = (i + round) % PROBES.len();
@@ -80,9 +104,10 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
         }
         ui::line(format_args!("round {} of {ROUNDS}", round + 1));
     }
-    let [mut base, floor, ours, peer] = taken;
+    let [mut base, floor, ours, whole, peer] = taken;
     let added = |with: &[f64]| median(with.iter().zip(&base).map(|(w, b)| w - b).collect());
-    let (floor, ours, peer) = (added(&floor), added(&ours), added(&peer));
+    let (floor, ours, whole, peer) = (added(&floor), added(&ours), added(&whole), added(&peer));
+    let (sampled, full) = (tools.quantiles(Probe::Ours)?, tools.quantiles(Probe::OursFull)?);
     base.sort_by(f64::total_cmp);
     let figures = Figures {
         calls: CALLS,
@@ -90,9 +115,12 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
         base_ns: base[base.len() / 2],
         floor_added_ns: floor,
         tidegate_added_ns: ours,
+        tidegate_full_added_ns: whole,
         syscount_added_ns: peer,
         ratio: ours / peer,
         wanted_ratio: WANTED,
+        sampled,
+        full,
         base_spread_ns: (base[base.len() * 3 / 4] - base[base.len() / 4]) / 2.0,
     };
     show(&figures);
@@ -104,13 +132,23 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
 }
 
 fn show(figures: &Figures) {
-    let Figures { base_ns, floor_added_ns, tidegate_added_ns, syscount_added_ns, ratio, base_spread_ns, .. } = figures;
+    let Figures { base_ns, floor_added_ns, tidegate_added_ns, tidegate_full_added_ns, .. } = figures;
+    let Figures { syscount_added_ns, ratio, base_spread_ns, sampled, full, .. } = figures;
     ui::line(format_args!("getppid, {CALLS} calls, median of {ROUNDS} rounds"));
     ui::line(format_args!("  without probes             {base_ns:7.1} ns  (± {base_spread_ns:.1})"));
     ui::line(format_args!("  empty enter + exit pair   +{floor_added_ns:7.1} ns  (the floor)"));
     ui::line(format_args!("  tidegate syscalls         +{tidegate_added_ns:7.1} ns"));
+    ui::line(format_args!("  the same, --latency full  +{tidegate_full_added_ns:7.1} ns"));
     ui::line(format_args!("  syscount -L               +{syscount_added_ns:7.1} ns"));
     ui::line(format_args!("  tidegate / syscount -L     {ratio:7.2}     (wanted: at most {WANTED})"));
+    for (what, Quantiles { calls, untimed, p50_ns, p99_ns }) in [("sampled", sampled), ("full", full)] {
+        let timed = calls - untimed;
+        ui::line(format_args!(
+            "  latency, {what:<8} p50 {p50_ns:6} ns  p99 {p99_ns:6} ns  of {timed} of {calls} calls"
+        ));
+    }
+    let apart = sampled.octaves_from(*full);
+    ui::line(format_args!("  octaves between the two    {apart:7}     (wanted: at most 1)"));
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -127,6 +165,11 @@ struct Tools {
 impl Tools {
     /// Nanoseconds a call with `probe` attached to the process that makes them.
     fn measure(&self, probe: Probe) -> Result<f64> {
+        self.measure_into(probe, Stdio::null())
+    }
+
+    /// Likewise, with what the probe lists written to `listing`.
+    fn measure_into(&self, probe: Probe, listing: Stdio) -> Result<f64> {
         let mut load = Command::new(&self.lab)
             .args(["syscall-load", "--calls", &CALLS.to_string()])
             .stdin(Stdio::piped())
@@ -137,7 +180,7 @@ impl Tools {
         let mut line = String::new();
         said.read_line(&mut line).context("hear the load")?;
         let Ready { pid } = serde_json::from_str(&line).with_context(|| format!("the load said {line:?}"))?;
-        let attached = self.attach(probe, pid)?;
+        let attached = self.attach(probe, pid, listing)?;
         load.stdin.take().context("the load has no input")?.write_all(b"\n").context("let the load go")?;
         let mut rest = String::new();
         said.read_to_string(&mut rest).context("hear the load")?;
@@ -148,16 +191,29 @@ impl Tools {
         Ok(done.ns_per_call)
     }
 
+    /// The latencies of a load as `probe` tells them.
+    fn quantiles(&self, probe: Probe) -> Result<Quantiles> {
+        let told = tempfile::NamedTempFile::new().context("make a file for the listing")?;
+        self.measure_into(probe, told.reopen()?.into())?;
+        let text = fs::read_to_string(told.path()).context("read the listing")?;
+        let rows: Vec<serde_json::Value> =
+            serde_json::from_str(&text).context("`tidegate syscalls` gave no listing")?;
+        let row = rows.into_iter().find(|row| row["syscall"] == "getppid").context("no getppid in the listing")?;
+        serde_json::from_value(row).context("a row without latencies")
+    }
+
     /// Attaches `probe` to `pid`; it is detached when the leash is dropped.
-    fn attach(&self, probe: Probe, pid: u32) -> Result<Option<Leash>> {
+    fn attach(&self, probe: Probe, pid: u32, listing: Stdio) -> Result<Option<Leash>> {
         let pid = pid.to_string();
         let mut command = match probe {
             Probe::Nothing => return Ok(None),
-            Probe::Floor | Probe::Ours => {
+            Probe::Floor | Probe::Ours | Probe::OursFull => {
                 let mut ours = Command::new(&self.tidegate);
-                ours.args(["syscalls", "--pid", &pid, "--seconds", "600"]);
-                if probe == Probe::Floor {
-                    ours.arg("--floor");
+                ours.args(["syscalls", "--pid", &pid, "--seconds", "600", "-o", "json"]);
+                match probe {
+                    Probe::Floor => drop(ours.arg("--floor")),
+                    Probe::OursFull => drop(ours.args(["--latency", "full"])),
+                    _ => {}
                 }
                 ours
             }
@@ -167,7 +223,7 @@ impl Tools {
                 peer
             }
         };
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(listing).stderr(Stdio::null());
         let shown = shell::show(&command);
         let leash = Leash::start(&mut command)?;
         // Two links, enter and exit: both are there or nothing is measured.

@@ -7,11 +7,13 @@ mod cfi;
 mod compile;
 mod elf;
 mod expression;
+mod store;
 mod table;
 mod walk;
 
 pub use compile::compile;
 pub use elf::{BuildId, Elf, FrameKind, FrameSection, Limits, Segment, TableError};
+pub use store::{Added, Missing, Store, TableIndex};
 pub use table::{Skipped, Table, TableId, bias, row_at};
 pub use walk::{Ip, Mapped, Registers, Space, caller, walk};
 

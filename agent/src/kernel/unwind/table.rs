@@ -37,6 +37,12 @@ impl TableId {
         }
         Self { build_id, contents: hasher.finish() }
     }
+
+    /// One that differs for each number.
+    #[cfg(test)]
+    pub(super) fn of_test(contents: u64) -> Self {
+        Self { build_id: None, contents }
+    }
 }
 
 /// Rows of one file.

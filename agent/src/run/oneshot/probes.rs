@@ -22,7 +22,12 @@ pub fn watch(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let (_sender, inbox) = crate::source::inbox::inbox();
-        let options = LoadOptions { hertz: watching.hertz, latency_slots: watching.latency_slots };
+        let usual =
+            LoadOptions { hertz: watching.hertz, latency_slots: watching.latency_slots, ..LoadOptions::default() };
+        let options = match watching.extra {
+            Extra::FullLatency => LoadOptions { latency_every: 1, ..usual },
+            Extra::Nothing | Extra::Floor => usual,
+        };
         let mut source = EbpfSource::new(options, inbox)?;
         if watching.extra == Extra::Floor {
             source.attach_floor()?;

@@ -3,6 +3,7 @@
 mod hostile;
 mod live;
 mod reference;
+mod store;
 
 use std::fs::File;
 
