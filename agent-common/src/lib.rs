@@ -7,6 +7,7 @@
 mod map;
 mod record;
 mod sample;
+mod sched;
 mod unwind;
 
 pub use map::{
@@ -19,6 +20,7 @@ pub use record::{
     SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
+pub use sched::{CensusRow, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT};
 pub use unwind::{
     CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, SpaceRange,
     TableRange, UnwindRow,
@@ -54,6 +56,9 @@ wire!(
     RecordHeader,
     StackSample,
     ThreadRow,
+    ThreadTimes,
+    SchedControl,
+    CensusRow,
     SyscallRow,
     SocketRow,
     LossRow,
@@ -78,6 +83,9 @@ const _: () = {
     assert!(size_of::<RecordHeader>() == 16);
     assert!(size_of::<StackSample>() == 24 + 2 * 8 + 4 * 2 + 6 * 4 + 3 * 8);
     assert!(size_of::<ThreadRow>() == 24 + 4 * 8 + 8 + 3 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<ThreadTimes>() == 16 + 10 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<SchedControl>() == 24);
+    assert!(size_of::<CensusRow>() == 8 + size_of::<ThreadRow>() + 4 * 8 + 8);
     assert!(size_of::<UnwindRow>() == 8);
     assert!(size_of::<MappingEntry>() == 32);
     assert!(size_of::<SpaceRange>() == 8);

@@ -189,7 +189,7 @@ const _: () = assert!(COMM_BYTES == 16);
 mod pod {
     // SAFETY (all): plain integers in `repr(C)`, no padding is read as a value, any bit pattern is valid.
     use super::{MarkRing, SocketStats, SyscallKey, SyscallStats};
-    use crate::{MappingEntry, SpaceRange, TableRange, UnwindRow};
+    use crate::{MappingEntry, SchedControl, SpaceRange, TableRange, UnwindRow};
     // SAFETY: see above.
     unsafe impl aya::Pod for SyscallKey {}
     // SAFETY: see above.
@@ -198,6 +198,8 @@ mod pod {
     unsafe impl aya::Pod for MarkRing {}
     // SAFETY: see above.
     unsafe impl aya::Pod for SocketStats {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for SchedControl {}
     // SAFETY: see above.
     unsafe impl aya::Pod for UnwindRow {}
     // SAFETY: see above.

@@ -27,7 +27,7 @@ struct Scratch {
 
 /// One for each [`From`], so that a timer never overwrites what a tracepoint is building.
 #[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(3, 0);
 
 /// The context that a program runs in.
 #[derive(Clone, Copy)]
@@ -36,6 +36,8 @@ pub enum From {
     Timer = 0,
     /// A tracepoint.
     Tracepoint = 1,
+    /// A wakeup: it may come by an interrupt, in the middle of another tracepoint's program.
+    Waking = 2,
 }
 
 /// What is told beside the stacks.

@@ -14,12 +14,16 @@ mod offsets;
 mod probes {
     pub mod cpu;
     pub mod floor;
+    pub mod sched;
+    pub mod sched_census;
     pub mod sock;
     pub mod sock_iter;
     pub mod syscall;
 }
 mod residency;
 mod task;
+mod threads;
+mod wait;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -12,6 +12,8 @@ pub const WATCH_CPU: u32 = 1;
 pub const WATCH_SYSCALLS: u32 = 2;
 /// Likewise, sockets.
 pub const WATCH_SOCKETS: u32 = 4;
+/// Likewise, waiting and thread totals.
+pub const WATCH_SCHED: u32 = 8;
 
 /// Watched processes: a byte of `WATCH_…` bits for each process number, eight to a word. A process that nobody watches
 /// pays this one look-up, and in an array that is a load, where a hash would cost 15 ns. The agent sizes it by `pid_max`.

@@ -22,6 +22,40 @@ offsets! {
     OFF_CRED_EUID
     /// `task_struct.thread_info.status`: tells 32-bit calls on `x86_64`
     OFF_TASK_STATUS
+    /// `task_struct.pid`
+    OFF_TASK_PID
+    /// `task_struct.__state`
+    OFF_TASK_STATE
+    /// `task_struct.on_cpu`
+    OFF_TASK_ON_CPU
+    /// `task_struct.start_boottime`
+    OFF_TASK_START
+    /// `task_struct.comm`
+    OFF_TASK_COMM
+    /// `task_struct.files`
+    OFF_TASK_FILES
+    /// `task_struct.cgroups`
+    OFF_TASK_CGROUPS
+    /// `css_set.dfl_cgrp`
+    OFF_CSS_DEFAULT
+    /// `cgroup.kn`
+    OFF_CGROUP_NODE
+    /// `kernfs_node.id`
+    OFF_NODE_ID
+    /// `task_struct.sched_info.run_delay`: nanoseconds it has waited for a CPU
+    OFF_TASK_RUN_DELAY
+    /// `task_struct.sched_info.last_queued`: since when it waits for a CPU, on the scheduler's clock; 0 when it does not
+    OFF_TASK_LAST_QUEUED
+    /// `task_struct.sched_info.last_arrival`: when it last got a CPU, on that clock
+    OFF_TASK_LAST_ARRIVAL
+    /// `files_struct.fdt`
+    OFF_FILES_FDT
+    /// `fdtable.fd`
+    OFF_FDT_FD
+    /// `fdtable.max_fds`
+    OFF_FDT_MAX
+    /// `inode.i_mode`
+    OFF_INODE_MODE
     /// `file.f_inode`
     OFF_FILE_INODE
     /// `inode.i_ino`

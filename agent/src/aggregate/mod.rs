@@ -2,6 +2,7 @@
 
 pub mod byte_counts;
 pub mod histogram;
+pub mod intake;
 pub mod ledger;
 pub mod lost;
 pub mod profiles;
@@ -10,4 +11,5 @@ pub mod rows;
 pub mod span;
 pub mod stacks;
 pub mod table;
+pub mod threads;
 pub mod window;

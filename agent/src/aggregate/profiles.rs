@@ -1,4 +1,5 @@
-//! Samples in, profile windows of 10 s out, each once: whoever takes it names it and keeps it. Never names an address.
+//! Samples and thread rows in, profile windows of 10 s out, each once: whoever takes it names it and keeps it. Never names
+//! an address.
 //!
 //! The open window is kept as slices of 1 s. A slice is closed by the tick that ends it and never changes again, so
 //! that what is shown can share it; ten of them are merged when the window closes.
@@ -6,6 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use agent_common::ThreadRow;
+
+use crate::aggregate::intake::Intake;
 use crate::aggregate::stacks::StackCounts;
 use crate::event::Sample;
 use crate::units::Nanos;
@@ -23,6 +27,7 @@ pub struct Profiles {
     slices: Vec<Arc<StackCounts>>,
     opened: Nanos,
     open: StackCounts,
+    intake: Intake,
 }
 
 impl Profiles {
@@ -34,12 +39,18 @@ impl Profiles {
             slices: Vec::new(),
             opened: start,
             open: StackCounts::starting(start),
+            intake: Intake::default(),
         }
     }
 
     /// Counts a sample.
     pub fn observe(&mut self, time: Nanos, sample: Sample) {
-        self.open.observe(time, sample);
+        self.intake.sample(time, sample, &mut self.open);
+    }
+
+    /// Takes in a row of a thread: what it adds belongs to the span that is open when it comes.
+    pub fn observe_thread(&mut self, time: Nanos, row: &ThreadRow) {
+        self.intake.thread(time, row, &mut self.open);
     }
 
     /// A tick ended at `now`: closes the slice and the window that are full.

@@ -33,6 +33,11 @@ impl<K: Ord + Copy, V> Table<K, V> {
         None
     }
 
+    /// Takes a row out.
+    pub fn remove(&mut self, key: K) -> Option<V> {
+        self.rows.remove(&key).map(|(_, value)| value)
+    }
+
     /// The row of `key`.
     pub fn get(&self, key: K) -> Option<&V> {
         self.rows.get(&key).map(|(_, value)| value)

@@ -126,7 +126,7 @@ impl Aggregator {
         let Event { time, cpu: _, body } = event;
         match body {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
-            Body::Thread(_row) => {}
+            Body::Thread(row) => self.profiles.observe_thread(time, &row),
             // For whoever looks names up, who finds out without it as long as the process lives.
             Body::Mapping(mapping) if self.mappings.len() < MOST_MAPPINGS => self.mappings.push(*mapping),
             Body::Mapping(_too_many) => {}

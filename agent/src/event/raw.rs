@@ -2,7 +2,7 @@
 
 use agent_common::{
     LedgerRow, LossReason, LossRow, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
-    SocketRow, SyscallRow, TaskRow,
+    SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
 };
 
 use crate::event::{Input, Mapping, Process};
@@ -46,6 +46,11 @@ impl RawBatch {
         self.pad();
     }
 
+    /// Appends all records of another batch.
+    pub fn push_records(&mut self, other: &Self) {
+        self.bytes.extend_from_slice(&other.bytes);
+    }
+
     /// Appends a record made of parts.
     pub fn push(&mut self, kind: RecordKind, time: Nanos, parts: &[&[u8]]) {
         let len = size_of::<RecordHeader>() + parts.iter().map(|p| p.len()).sum::<usize>();
@@ -72,7 +77,7 @@ impl RawBatch {
 pub mod encode {
     use super::{
         Input, LedgerRow, LossReason, LossRow, Mapping, MappingRow, Nanos, PipelineName, Process, ProcessRow, RawBatch,
-        RecordKind, ReportHeader, SocketRow, SyscallRow, TaskRow,
+        RecordKind, ReportHeader, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
     };
     use agent_common::Wire;
 
@@ -110,6 +115,20 @@ pub mod encode {
     /// System call counters.
     pub fn syscall(batch: &mut RawBatch, time: Nanos, row: &SyscallRow) {
         batch.push(RecordKind::Syscall, time, &[row.as_bytes()]);
+    }
+
+    /// Totals of a thread.
+    pub fn thread(batch: &mut RawBatch, time: Nanos, row: &ThreadRow) {
+        batch.push(RecordKind::Thread, time, &[row.as_bytes()]);
+    }
+
+    /// A stack; the lengths in `sample` are set to those of the frames.
+    pub fn stack(batch: &mut RawBatch, time: Nanos, sample: StackSample, kernel: &[u64], user: &[u64]) {
+        let bytes = |frames: &[u64]| frames.iter().flat_map(|f| f.to_ne_bytes()).collect::<Vec<u8>>();
+        let (kernel, user) = (bytes(kernel), bytes(user));
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(0);
+        let head = StackSample { kernel_len: length(&kernel), user_len: length(&user), copied_len: 0, ..sample };
+        batch.push(RecordKind::Stack, time, &[head.as_bytes(), &kernel, &user]);
     }
 
     /// A socket.

@@ -9,6 +9,7 @@ use aya::programs::{BtfTracePoint, Iter, PerfEvent, ProgramError};
 use aya::util::online_cpus;
 
 use super::load::{LoadError, Probes};
+use super::waits::StacksOfWaits;
 
 /// Probes that are attached together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +20,10 @@ pub enum Family {
     Syscalls,
     /// Socket residency.
     Sockets,
+    /// Waiting and thread totals.
+    Sched,
+    /// Wakers' stacks.
+    Wakeups,
     /// The empty pair of the benchmarks.
     Floor,
 }
@@ -33,6 +38,8 @@ impl Family {
             Self::Cpu => "cpu",
             Self::Syscalls => "syscalls",
             Self::Sockets => "sockets",
+            Self::Sched => "sched",
+            Self::Wakeups => "wakeups",
             Self::Floor => "floor",
         }
     }
@@ -44,6 +51,9 @@ impl Family {
             Self::Syscalls => &[("syscall_enter", "sys_enter"), ("syscall_exit", "sys_exit")],
             // The reader's side first: an arrival that nobody retires would fill the marks.
             Self::Sockets => &[("sock_read", "sock_recv_length"), ("sock_arrive", "sk_data_ready")],
+            // Forks before switches: a thread that is not known yet is not followed.
+            Self::Sched => &[("sched_fork", "sched_process_fork"), ("sched_switch", "sched_switch")],
+            Self::Wakeups => &[("sched_waking", "sched_waking")],
             Self::Floor => &[("floor_enter", "sys_enter"), ("floor_exit", "sys_exit")],
         }
     }
@@ -51,6 +61,7 @@ impl Family {
     fn remedy(self) -> &'static str {
         match self {
             Self::Sockets => "it came with Linux 6.3; until then socket residency is degraded",
+            Self::Sched | Self::Wakeups => "every kernel since 5.5 has it: was BTF stripped?",
             Self::Cpu | Self::Syscalls | Self::Floor => "it needs CONFIG_HAVE_SYSCALL_TRACEPOINTS",
         }
     }
@@ -67,10 +78,11 @@ impl fmt::Display for Family {
 pub(super) struct Links {
     tracepoints: BTreeMap<Family, Vec<(&'static str, BtfTracePointLinkId)>>,
     sampler: Vec<PerfEventLinkId>,
-    loaded: std::collections::BTreeSet<&'static str>,
+    pub(super) stacks_of_waits: Option<StacksOfWaits>,
+    pub(super) loaded: std::collections::BTreeSet<&'static str>,
 }
 
-const NEEDS_RIGHTS: &str = "(needs CAP_BPF and CAP_PERFMON, or root)";
+pub(super) const NEEDS_RIGHTS: &str = "(needs CAP_BPF and CAP_PERFMON, or root)";
 
 impl Probes {
     /// Whether `family` is attached.
@@ -96,12 +108,16 @@ impl Probes {
         if family == Family::Cpu {
             return self.attach_sampler();
         }
+        if family == Family::Sched {
+            self.attach_stacks_of_waits()?;
+        }
         let mut links = Vec::new();
         for (program, tracepoint) in family.tracepoints() {
             match self.attach_tracepoint(program, tracepoint) {
                 Ok(link) => links.push((*program, link)),
                 Err(error) => {
                     self.detach_links(links);
+                    self.detach_stacks_of_waits();
                     return Err(error);
                 }
             }
@@ -123,21 +139,33 @@ impl Probes {
         } else if let Some(links) = self.links.tracepoints.remove(&family) {
             self.detach_links(links);
         }
+        if family == Family::Sched {
+            self.detach_stacks_of_waits();
+        }
     }
 
     /// Runs the walk over the descriptors of watched processes and returns what it wrote.
     pub fn walk_descriptors(&mut self) -> Result<Vec<u8>, LoadError> {
-        const PROGRAM: &str = "sock_iter";
-        let failed = |cause| LoadError::Program { program: PROGRAM, cause, remedy: NEEDS_RIGHTS };
+        self.walk("sock_iter", "task_file", "walk over descriptors")
+    }
+
+    /// Runs an iterator and returns what it wrote.
+    pub(super) fn walk(
+        &mut self,
+        name: &'static str,
+        over: &'static str,
+        what: &'static str,
+    ) -> Result<Vec<u8>, LoadError> {
+        let failed = |cause| LoadError::Program { program: name, cause, remedy: NEEDS_RIGHTS };
         let Self { ebpf, btf, links, .. } = self;
         let program: &mut Iter = ebpf
-            .program_mut(PROGRAM)
+            .program_mut(name)
             .ok_or(ProgramError::UnexpectedProgramType)
             .and_then(TryInto::try_into)
             .map_err(failed)?;
-        if !links.loaded.contains(PROGRAM) {
-            program.load("task_file", btf).map_err(failed)?;
-            links.loaded.insert(PROGRAM);
+        if !links.loaded.contains(name) {
+            program.load(over, btf).map_err(failed)?;
+            links.loaded.insert(name);
         }
         let link = program.attach().map_err(failed)?;
         let link = program.take_link(link).map_err(failed)?;
@@ -147,10 +175,10 @@ impl Probes {
             std::io::Read::read_to_end(&mut file, &mut bytes)?;
             Ok(bytes)
         };
-        read().map_err(|cause| LoadError::System { what: "walk over descriptors", cause })
+        read().map_err(|cause| LoadError::System { what, cause })
     }
 
-    fn attach_tracepoint(
+    pub(super) fn attach_tracepoint(
         &mut self,
         name: &'static str,
         tracepoint: &'static str,
@@ -169,7 +197,7 @@ impl Probes {
         program.attach().map_err(failed)
     }
 
-    fn detach_links(&mut self, links: Vec<(&'static str, BtfTracePointLinkId)>) {
+    pub(super) fn detach_links(&mut self, links: Vec<(&'static str, BtfTracePointLinkId)>) {
         for (name, link) in links {
             let program: Option<&mut BtfTracePoint> = self.ebpf.program_mut(name).and_then(|p| p.try_into().ok());
             if let Some(Err(cause)) = program.map(|p| p.detach(link)) {

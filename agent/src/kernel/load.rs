@@ -174,6 +174,8 @@ impl Probes {
         let mask = options.latency_slots.clamp(1, 65_536).next_power_of_two() - 1;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
+        // Task storage: the probes alone use it, nothing here needs a wrapper for it.
+        loader.allow_unsupported_maps();
         for (symbol, value) in offsets.values() {
             loader.override_global(symbol, value, false);
         }

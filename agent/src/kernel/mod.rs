@@ -6,6 +6,7 @@ mod diagnostics;
 pub mod load;
 pub mod offsets;
 pub mod unwind;
+mod waits;
 
 pub use attach::Family;
 pub use load::{LoadError, LoadOptions, Probes};

@@ -17,12 +17,31 @@ const fn field(symbol: &'static str, path: &'static str, needed_by: Option<Famil
 
 const SOCKETS: Option<Family> = Some(Family::Sockets);
 
-const FIELDS: [Field; 34] = [
+const SCHED: Option<Family> = Some(Family::Sched);
+
+const FIELDS: &[Field] = &[
     field("OFF_TASK_TGID", "task_struct.tgid", SOCKETS),
     field("OFF_TASK_FLAGS", "task_struct.flags", Some(Family::Cpu)),
     field("OFF_TASK_CRED", "task_struct.cred", None),
     field("OFF_CRED_EUID", "cred.euid", None),
     field("OFF_TASK_STATUS", "task_struct.thread_info.status", None),
+    field("OFF_TASK_PID", "task_struct.pid", SCHED),
+    field("OFF_TASK_STATE", "task_struct.__state", SCHED),
+    field("OFF_TASK_ON_CPU", "task_struct.on_cpu", SCHED),
+    field("OFF_TASK_START", "task_struct.start_boottime", SCHED),
+    field("OFF_TASK_COMM", "task_struct.comm", SCHED),
+    field("OFF_TASK_FILES", "task_struct.files", SCHED),
+    field("OFF_TASK_CGROUPS", "task_struct.cgroups", SCHED),
+    field("OFF_CSS_DEFAULT", "css_set.dfl_cgrp", SCHED),
+    field("OFF_CGROUP_NODE", "cgroup.kn", SCHED),
+    field("OFF_NODE_ID", "kernfs_node.id", SCHED),
+    field("OFF_TASK_RUN_DELAY", "task_struct.sched_info.run_delay", SCHED),
+    field("OFF_TASK_LAST_QUEUED", "task_struct.sched_info.last_queued", SCHED),
+    field("OFF_TASK_LAST_ARRIVAL", "task_struct.sched_info.last_arrival", SCHED),
+    field("OFF_FILES_FDT", "files_struct.fdt", SCHED),
+    field("OFF_FDT_FD", "fdtable.fd", SCHED),
+    field("OFF_FDT_MAX", "fdtable.max_fds", SCHED),
+    field("OFF_INODE_MODE", "inode.i_mode", SCHED),
     field("OFF_FILE_INODE", "file.f_inode", SOCKETS),
     field("OFF_INODE_INO", "inode.i_ino", SOCKETS),
     field("OFF_SOCKET_SK", "socket.sk", SOCKETS),
@@ -65,7 +84,7 @@ impl Offsets {
     /// Looks every field up.
     pub fn resolve(btf: &Btf) -> Self {
         let mut offsets = Self { values: Vec::new(), missing: Vec::new() };
-        for Field { symbol, path, needed_by } in &FIELDS {
+        for Field { symbol, path, needed_by } in FIELDS {
             let mut offset = btf.offset_of(path);
             if *symbol == "OFF_SKB_UNIX_CONSUMED" {
                 // The control block is bytes to BTF; a Unix socket lays its own struct over it.

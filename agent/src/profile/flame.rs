@@ -122,6 +122,8 @@ mod tests {
                 user_end: UnwindEnd::Entry,
                 kernel: Box::new([]),
                 user: Box::new([0xa001]),
+                thread: None,
+                waker: None,
             };
             counts.counts.insert(key, Tally { samples: 10, weight: 10 });
             names.insert(Space::User(Pid(pid)), 0xa001, [name.to_owned()]);

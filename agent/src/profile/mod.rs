@@ -18,10 +18,12 @@ pub mod noise;
 mod otlp;
 pub mod packed;
 mod palette;
+mod path;
 mod pprof;
 pub mod shares;
 mod speedscope;
 mod strings;
+pub mod times;
 pub mod tree;
 
 pub use diff::{Base, Diff, diff, diff_svg, diff_text};
@@ -29,8 +31,9 @@ pub use flame::{FlameError, flame_svg};
 pub use folded::folded_text;
 pub use format::{About, Format, FormatError, write};
 pub use model::Profile;
-pub use naming::{name_stacks, plain_owner};
+pub use naming::{name_stacks, name_stacks_and, plain_owner};
 pub use packed::Packed;
+pub use times::Idle;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,9 @@
 //! Rows are sent when they changed. The kernel counts, this file copies: no threshold and no policy here.
 
 mod attempt;
+mod pace;
+mod sched;
+mod wait_calls;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -28,6 +31,7 @@ pub use attempt::{Lack, Shortfall};
 const WATCH_CPU: u32 = 1;
 const WATCH_SYSCALLS: u32 = 2;
 const WATCH_SOCKETS: u32 = 4;
+const WATCH_SCHED: u32 = 8;
 /// What reads all of /proc, or all of a big table, is done once a second.
 const TICKS_A_SECOND: u64 = 10;
 
@@ -35,6 +39,7 @@ const TICKS_A_SECOND: u64 = 10;
 pub struct EbpfSource {
     probes: Probes,
     maps: Maps,
+    sched: sched::Sched,
     host: HostSource,
     wanted: Wanted,
     bits: HashMap<u32, u32>,
@@ -82,9 +87,11 @@ impl EbpfSource {
             starts: probes.map("STARTS")?,
             sockets: probes.map("SOCKETS")?,
         };
+        let sched = sched::Sched::new(&mut probes, options)?;
         Ok(Self {
             probes,
             maps,
+            sched,
             host: HostSource::new(inbox),
             wanted: Wanted::default(),
             bits: HashMap::new(),
@@ -98,7 +105,10 @@ impl EbpfSource {
 
     /// Attaches what is wanted and detaches what is not. Returns what cannot be had, each with its cause.
     pub fn apply(&mut self, wanted: &Wanted) -> Vec<String> {
-        let mut degraded = self.host.apply(&Wanted { cpu: None, syscalls: None, sockets: None, ..wanted.clone() });
+        let mut degraded =
+            self.host.apply(&Wanted { cpu: None, sched: None, syscalls: None, sockets: None, ..wanted.clone() });
+        let refollow = self.sched.prepare(&mut self.probes, &self.wanted, wanted);
+        degraded.extend(refollow.err().map(|error| error.to_string()));
         if let Err(error) = self.watch(wanted) {
             degraded.push(error.to_string());
         }
@@ -106,6 +116,8 @@ impl EbpfSource {
             (Family::Cpu, wanted.cpu.is_some()),
             (Family::Syscalls, wanted.syscalls.is_some()),
             (Family::Sockets, wanted.sockets.is_some()),
+            (Family::Sched, wanted.sched.is_some()),
+            (Family::Wakeups, wanted.sched.is_some() && wanted.wakeups),
         ];
         for (family, is_wanted) in families {
             if !is_wanted {
@@ -117,6 +129,8 @@ impl EbpfSource {
                 degraded.push(error.to_string());
             }
         }
+        let baseline = self.sched.follow(&mut self.probes, &self.wanted, wanted);
+        degraded.extend(baseline.err().map(|error| error.to_string()));
         self.wanted.clone_from(wanted);
         if wanted.sockets.is_some()
             && let Err(error) = self.probes.walk_descriptors()
@@ -129,6 +143,7 @@ impl EbpfSource {
     /// Appends what has come since the last tick, and ends that tick: for a look that is over.
     pub fn flush(&mut self, batch: &mut RawBatch) {
         self.ticks = self.ticks.next_multiple_of(TICKS_A_SECOND);
+        self.sched.hurry();
         self.tick(batch);
     }
 
@@ -153,11 +168,16 @@ impl EbpfSource {
 
     /// Names of the families that are attached.
     pub fn attached(&self) -> Vec<&'static str> {
-        [Family::Cpu, Family::Syscalls, Family::Sockets]
+        [Family::Cpu, Family::Syscalls, Family::Sockets, Family::Sched, Family::Wakeups]
             .into_iter()
             .filter(|f| self.probes.is_attached(*f))
             .map(Family::name)
             .collect()
+    }
+
+    /// What is worth knowing of the way in which facts come, where a better one exists.
+    pub fn remarks(&self) -> Vec<String> {
+        self.probes.remark_on_waits().into_iter().collect()
     }
 
     fn attach(&mut self, family: Family) -> Result<(), LoadError> {
@@ -189,6 +209,7 @@ impl EbpfSource {
         };
         add(wanted.cpu.as_ref(), WATCH_CPU);
         add(wanted.syscalls.as_ref(), WATCH_SYSCALLS);
+        add(wanted.sched.as_ref(), WATCH_SCHED);
         if let Some(pids) = &wanted.sockets {
             add(Some(&Scope::Pids(pids.clone())), WATCH_SOCKETS);
         }
@@ -229,7 +250,11 @@ impl EbpfSource {
             {
                 seen.insert(Pid(u32::from_ne_bytes(*pid)));
             }
+            self.sched.count(&record);
             batch.push_record(&record);
+        }
+        if self.wanted.sched.is_some() {
+            self.sched.tick(&mut self.probes, batch, seen);
         }
     }
 

@@ -7,6 +7,7 @@ pub mod ebpf;
 pub mod host;
 pub mod in_flight;
 pub mod inbox;
+pub mod memory;
 pub mod processes;
 pub mod recording;
 pub mod replay;

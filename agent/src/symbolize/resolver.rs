@@ -130,6 +130,11 @@ impl Resolver {
             kernel.extend(frames(&key.kernel, Space::Kernel).map(|(_, address)| address));
             let addresses = frames(&key.user, Space::User(key.pid)).map(|(_, address)| address);
             user.entry(key.pid).or_default().extend(addresses);
+            if let Some(waker) = &key.waker {
+                kernel.extend(frames(&waker.kernel, Space::Kernel).map(|(_, address)| address));
+                let addresses = frames(&waker.user, Space::User(waker.pid)).map(|(_, address)| address);
+                user.entry(waker.pid).or_default().extend(addresses);
+            }
         }
         kernel.retain(|address| !self.names.is_final(Space::Kernel, *address));
         for address in kernel {

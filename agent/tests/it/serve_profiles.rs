@@ -39,6 +39,8 @@ fn second(nth: u64, rows: &[(u32, u32, &str, u64)]) -> Arc<StackCounts> {
             user_end: UnwindEnd::Entry,
             kernel: Box::new([0xffff_ffff_8100_0000]),
             user: Box::new([0x0055_5555_0000]),
+            thread: None,
+            waker: None,
         };
         counts.counts.insert(key, Tally { samples: *samples, weight: samples * 10 });
     }

@@ -141,6 +141,8 @@ pub(crate) fn stacks(pid: Pid, addresses: &[u64]) -> StackCounts {
             user_end: UnwindEnd::Entry,
             kernel: Box::new([]),
             user: Box::new([*address]),
+            thread: None,
+            waker: None,
         };
         counts.counts.insert(key, Tally { samples: 1, weight: 1 });
     }

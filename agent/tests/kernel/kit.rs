@@ -75,6 +75,8 @@ pub(crate) struct Seen {
     pub(crate) rows: Rows,
     pub(crate) samples: Vec<Sample>,
     pub(crate) task_clock_ns: Option<u64>,
+    /// Rows of threads, as they came, with their times.
+    pub(crate) threads: Vec<(Nanos, agent_common::ThreadRow)>,
 }
 
 /// The probes, loaded.
@@ -91,7 +93,7 @@ impl Probes {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (sender, receiver) = inbox();
         let source = EbpfSource::new(options, receiver).expect("the probes load on this kernel");
-        let seen = Seen { rows: Rows::default(), samples: Vec::new(), task_clock_ns: None };
+        let seen = Seen { rows: Rows::default(), samples: Vec::new(), task_clock_ns: None, threads: Vec::new() };
         Self { runtime, source, seen, _sender: sender }
     }
 
@@ -134,6 +136,12 @@ impl Probes {
         self.seen.take(&batch);
     }
 
+    /// The newest totals of a thread, and of when they are.
+    pub(crate) fn last_of(&self, tid: u32) -> Option<(Nanos, agent_common::ThreadRow)> {
+        let rows = self.seen.threads.iter().filter(|(_, row)| row.tid == tid);
+        rows.max_by_key(|(time, _)| *time).copied()
+    }
+
     pub(crate) fn seen(&self) -> &Seen {
         &self.seen
     }
@@ -146,6 +154,7 @@ impl Seen {
             self.rows.observe(&event);
             match event.body {
                 Body::Stack(sample) => self.samples.push(*sample),
+                Body::Thread(row) => self.threads.push((event.time, *row)),
                 Body::Task(row) => self.task_clock_ns = Some(row.task_clock_ns),
                 _ => {}
             }

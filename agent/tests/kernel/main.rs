@@ -9,10 +9,13 @@ mod history;
 #[cfg(feature = "ebpf")]
 mod kit;
 #[cfg(feature = "ebpf")]
+mod sched;
+#[cfg(feature = "ebpf")]
 mod sockets;
 mod subject;
 #[cfg(feature = "ebpf")]
 mod syscalls;
+mod waits;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -30,7 +33,8 @@ fn main() {
 
 #[cfg(feature = "ebpf")]
 fn trials() -> Vec<Trial> {
-    let cases = syscalls::CASES.iter().chain(sockets::CASES).chain(cpu::CASES).chain(history::CASES);
+    let cases =
+        syscalls::CASES.iter().chain(sockets::CASES).chain(cpu::CASES).chain(sched::CASES).chain(history::CASES);
     let lacking = lacking();
     if let Some(why) = &lacking {
         say(&format!("kernel tests are skipped: {why}"));

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 /// Environment variable that makes this binary a subject.
 pub(crate) const TASK: &str = "TIDEGATE_TEST_SUBJECT";
 
-fn line() {
+pub(crate) fn line() {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).expect("the test holds the other end");
 }
 
-fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).expect("the test holds the other end");
 }
@@ -35,11 +35,11 @@ pub(crate) fn run(task: &str) {
             tell("ready");
             line();
         }
-        _ => panic!("unknown task {task:?}"),
+        other => assert!(crate::waits::run(other), "unknown task {task:?}"),
     }
 }
 
-fn number(text: &&str) -> u64 {
+pub(crate) fn number(text: &&str) -> u64 {
     text.parse().expect("a number")
 }
 
@@ -113,12 +113,12 @@ fn spin(millis: u64) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a subject lives in real time: its sleeps are what is measured")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a subject lives in real time: its sleeps are what is measured")]
-fn sleep(length: Duration) {
+pub(crate) fn sleep(length: Duration) {
     std::thread::sleep(length);
 }
 

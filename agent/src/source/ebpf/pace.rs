@@ -1,0 +1,67 @@
+//! How long a wait must be to be sampled for sure: rises while samples come too fast, falls back while they are few.
+//!
+//! Sums stay right whatever it is, because each sample says what it stands for; only the grain of the picture changes.
+
+use crate::units::Nanos;
+
+/// Samples a second above which the period rises.
+const MOST: u64 = 500;
+/// Longest period: what is sampled may stand for seconds, not for minutes.
+const LONGEST: u64 = 8 * Nanos::SECOND.0;
+/// It rises at most so many times over in one step: one burst says little.
+const STEEPEST: u64 = 8;
+
+/// A period that follows the rate of samples.
+#[derive(Debug)]
+pub(super) struct Pace {
+    shortest: u64,
+    period: u64,
+}
+
+impl Pace {
+    /// Starts at `shortest`, and never goes below it.
+    pub(super) fn new(shortest: u64) -> Self {
+        let shortest = shortest.clamp(1, LONGEST);
+        Self { shortest, period: shortest }
+    }
+
+    /// The period, ns or whatever it counts.
+    pub(super) fn period(&self) -> u64 {
+        self.period
+    }
+
+    /// So many samples came within one tick: returns whether the period changed.
+    pub(super) fn observe(&mut self, samples: u64) -> bool {
+        let most = MOST / 10;
+        let before = self.period;
+        if samples > most {
+            let times = samples.div_ceil(most).min(STEEPEST);
+            self.period = self.period.saturating_mul(times).min(LONGEST);
+        } else if samples < most / 4 {
+            self.period = (self.period / 2).max(self.shortest);
+        }
+        self.period != before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_settles_where_samples_come_at_a_bounded_rate_and_returns_when_they_stop() {
+        let base = 10_000_000;
+        let mut pace = Pace::new(base);
+        // 400 threads that wait all the time: 40 s of waiting a tick.
+        let samples = |period: u64| 40 * Nanos::SECOND.0 / period;
+        for _ in 0..40 {
+            pace.observe(samples(pace.period()));
+        }
+        let rate = samples(pace.period()) * 10;
+        assert!((100..=MOST).contains(&rate), "{rate} samples a second");
+        for _ in 0..40 {
+            pace.observe(0);
+        }
+        assert_eq!(pace.period(), base);
+    }
+}
