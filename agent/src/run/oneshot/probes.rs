@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Extra, Span, Watching};
+use super::{Extra, Span, Subject, Watching};
 use crate::event::{Decoder, Event, RawBatch};
 use crate::source::clock::monotonic;
 use crate::source::ebpf::{EbpfSource, LoadOptions};
@@ -14,8 +14,9 @@ use crate::source::{EventSource as _, Pulled};
 
 /// Watches, and hands each event to `see`, each raw batch to `keep`. Says `attached` on standard error when the probes
 /// are in place: what happens from then on is seen. Ends early when interrupted, with what was seen so far.
-pub fn watch(
+pub fn watch_subject(
     watching: &Watching,
+    subject: &mut impl Subject,
     mut keep: impl FnMut(&RawBatch) -> anyhow::Result<()>,
     mut see: impl FnMut(&Event<'_>),
 ) -> anyhow::Result<Span> {
@@ -38,6 +39,7 @@ pub fn watch(
         }
         let start = monotonic();
         say_attached();
+        subject.attached()?;
         let progress = progress(watching.length);
         let end = start + watching.length.into();
         let mut interrupted = std::pin::pin!(interrupt());
@@ -50,9 +52,12 @@ pub fn watch(
                 () = &mut interrupted, if !stopping => { stopping = true; source.flush(&mut batch); Pulled::End }
             };
             let now = monotonic();
-            let over = stopping || pulled == Pulled::End || now >= end;
+            let over = stopping || pulled == Pulled::End || now >= end || subject.is_over()?;
             if over && !stopping {
                 source.flush(&mut batch);
+            }
+            if over {
+                subject.ended()?;
             }
             keep(&batch)?;
             for event in Decoder::new(batch.bytes()) {
