@@ -3,7 +3,7 @@
 //! A window is cut by a `Tick` event and covers what came before it. Everything is bounded; what does not fit makes
 //! room and is counted. A fact that did not arrive is absent from the window, never zero.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
@@ -31,13 +31,23 @@ pub struct Limits {
     pub processes: usize,
     /// Pipelines.
     pub pipelines: usize,
+    /// Mappings that wait to be taken.
+    pub mappings: usize,
     /// Bytes of a recording's table of names.
     pub names_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { windows: 3, syscalls: 4_096, sockets: 1_024, processes: 8_192, pipelines: 1_024, names_bytes: 64 << 20 }
+        Self {
+            windows: 3,
+            syscalls: 4_096,
+            sockets: 1_024,
+            processes: 8_192,
+            pipelines: 1_024,
+            mappings: 32_768,
+            names_bytes: 64 << 20,
+        }
     }
 }
 
@@ -71,9 +81,6 @@ pub struct PipelineWindow {
     pub sockets: Option<SocketTotals>,
 }
 
-/// Mappings that wait to be taken: a tick brings a few, a start on a busy host some thousands.
-const MOST_MAPPINGS: usize = 65_536;
-
 /// Turns events into windows.
 #[derive(Debug)]
 pub struct Aggregator {
@@ -88,8 +95,8 @@ pub struct Aggregator {
     tasks: TaskRows,
     processes: Table<Pid, Process>,
     pipelines: BTreeMap<PipelineName, Reporter>,
+    mappings: VecDeque<Mapping>,
     names: Option<Vec<u8>>,
-    mappings: Vec<Mapping>,
 }
 
 /// The report side of a pipeline.
@@ -116,8 +123,8 @@ impl Aggregator {
             tasks: TaskRows::with_capacity(limits.processes),
             processes: Table::with_capacity(limits.processes),
             pipelines: BTreeMap::new(),
+            mappings: VecDeque::new(),
             names: None,
-            mappings: Vec::new(),
         }
     }
 
@@ -127,9 +134,8 @@ impl Aggregator {
         match body {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
             Body::Thread(row) => self.profiles.observe_thread(time, &row),
-            // For whoever looks names up, who finds out without it as long as the process lives.
-            Body::Mapping(mapping) if self.mappings.len() < MOST_MAPPINGS => self.mappings.push(*mapping),
-            Body::Mapping(_too_many) => {}
+            // For whoever looks names up; nothing is counted by it.
+            Body::Mapping(mapping) => self.mapping(*mapping),
             Body::Ledger(row) => self.ledger = Ledger(row),
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),
@@ -145,11 +151,6 @@ impl Aggregator {
             Body::Tick => return Some(self.cut(time)),
         }
         None
-    }
-
-    /// Where code is mapped, as far as it was told since the last time.
-    pub fn take_mappings(&mut self) -> Vec<Mapping> {
-        std::mem::take(&mut self.mappings)
     }
 
     /// Counts a record that could not be decoded.
@@ -205,6 +206,19 @@ impl Aggregator {
     /// The table of names of a recording, once it was seen.
     pub fn names(&self) -> Option<&[u8]> {
         self.names.as_deref()
+    }
+
+    /// Keeps where code is mapped until it is taken; of what nobody takes, the newest.
+    fn mapping(&mut self, mapping: Mapping) {
+        if self.mappings.len() >= self.limits.mappings {
+            self.mappings.pop_front();
+        }
+        self.mappings.push_back(mapping);
+    }
+
+    /// Where code is mapped, as far as it has been told since it was last taken.
+    pub fn take_mappings(&mut self) -> Vec<Mapping> {
+        self.mappings.drain(..).collect()
     }
 
     fn input(&mut self, input: &Input) {

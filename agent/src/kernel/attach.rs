@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use aya::maps::{Array, MapError};
 use aya::programs::perf_event::{PerfEventConfig, PerfEventLinkId, PerfEventScope, SamplePolicy, SoftwareEvent};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, Iter, PerfEvent, ProgramError};
@@ -10,6 +11,7 @@ use aya::util::online_cpus;
 
 use super::load::{LoadError, Probes};
 use super::waits::StacksOfWaits;
+use crate::units::Nanos;
 
 /// Probes that are attached together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +22,8 @@ pub enum Family {
     Syscalls,
     /// Socket residency.
     Sockets,
+    /// Births of processes and changes of program, for unwinding: with every family that takes stacks.
+    Processes,
     /// Waiting and thread totals.
     Sched,
     /// Wakers' stacks.
@@ -38,6 +42,7 @@ impl Family {
             Self::Cpu => "cpu",
             Self::Syscalls => "syscalls",
             Self::Sockets => "sockets",
+            Self::Processes => "processes",
             Self::Sched => "sched",
             Self::Wakeups => "wakeups",
             Self::Floor => "floor",
@@ -51,6 +56,7 @@ impl Family {
             Self::Syscalls => &[("syscall_enter", "sys_enter"), ("syscall_exit", "sys_exit")],
             // The reader's side first: an arrival that nobody retires would fill the marks.
             Self::Sockets => &[("sock_read", "sock_recv_length"), ("sock_arrive", "sk_data_ready")],
+            Self::Processes => &[("process_fork", "sched_process_fork"), ("process_exec", "sched_process_exec")],
             // Forks before switches: a thread that is not known yet is not followed.
             Self::Sched => &[("sched_fork", "sched_process_fork"), ("sched_switch", "sched_switch")],
             Self::Wakeups => &[("sched_waking", "sched_waking")],
@@ -61,6 +67,7 @@ impl Family {
     fn remedy(self) -> &'static str {
         match self {
             Self::Sockets => "it came with Linux 6.3; until then socket residency is degraded",
+            Self::Processes => "every kernel with BTF has it",
             Self::Sched | Self::Wakeups => "every kernel since 5.5 has it: was BTF stripped?",
             Self::Cpu | Self::Syscalls | Self::Floor => "it needs CONFIG_HAVE_SYSCALL_TRACEPOINTS",
         }
@@ -144,6 +151,28 @@ impl Probes {
         }
     }
 
+    /// Time between two samples of a CPU.
+    pub fn cpu_period(&self) -> Nanos {
+        Nanos(self.options.period().saturating_mul(u64::from(self.cpu_factor.max(1))))
+    }
+
+    /// Samples CPUs so many times as rarely as the options say. Period and weight change together: no sample is taken
+    /// by the one and counted by the other.
+    pub fn thin_cpu(&mut self, factor: u32) -> Result<(), LoadError> {
+        if factor == self.cpu_factor {
+            return Ok(());
+        }
+        let was_attached = self.is_attached(Family::Cpu);
+        self.detach(Family::Cpu);
+        self.cpu_factor = factor;
+        let failed = |cause| LoadError::Map { what: "set the sampling period", cause };
+        let period = self.cpu_period().0;
+        let map = self.ebpf.map_mut("PERIODS").ok_or(MapError::InvalidName { name: "PERIODS".to_owned() });
+        let mut periods: Array<_, u64> = map.and_then(Array::try_from).map_err(failed)?;
+        periods.set(0, period, 0).map_err(failed)?;
+        if was_attached { self.attach(Family::Cpu) } else { Ok(()) }
+    }
+
     /// Runs the walk over the descriptors of watched processes and returns what it wrote.
     pub fn walk_descriptors(&mut self) -> Result<Vec<u8>, LoadError> {
         self.walk("sock_iter", "task_file", "walk over descriptors")
@@ -221,7 +250,7 @@ impl Probes {
             LoadError::System { what: "list the CPUs that are online", cause }
         })?;
         // A period, not a frequency: it is what a sample stands for.
-        let policy = SamplePolicy::Period(self.options.period());
+        let policy = SamplePolicy::Period(self.cpu_period().0);
         if !self.links.loaded.contains("cpu_sample") {
             self.sampler()?.load().map_err(failed)?;
             self.links.loaded.insert("cpu_sample");

@@ -1,7 +1,7 @@
 //! Loads the embedded object with the offsets of the running kernel. Programs are verified when they are first attached,
 //! so that a probe this kernel refuses takes no other with it.
 
-use agent_common::SyscallStats;
+use agent_common::{SyscallStats, UnwindRow};
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -11,6 +11,7 @@ use super::btf::{Btf, BtfError};
 use super::diagnostics::Diagnostics;
 use super::offsets::Offsets;
 use super::types::{Tracepoints, Types};
+use super::unwind::shared::Shared;
 use crate::units::Nanos;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -23,13 +24,17 @@ pub struct LoadOptions {
     pub hertz: u64,
     /// Latency slots of system calls, a power of two up to 65,536.
     pub latency_slots: u32,
+    /// MiB of kernel memory for unwind tables. What finds no room is said, and its frames end there.
+    pub unwind_mib: u32,
+    /// How long an `apply` may wait for the tables of the processes that run, before the first sample.
+    pub settle: Nanos,
     /// One system call in so many is timed, in the mean; 1 times every call.
     pub latency_every: u32,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { hertz: 97, latency_slots: 65_536, latency_every: LATENCY_EVERY }
+        Self { hertz: 97, latency_slots: 65_536, unwind_mib: 12, settle: Nanos(0), latency_every: LATENCY_EVERY }
     }
 }
 
@@ -40,6 +45,12 @@ impl LoadOptions {
     /// Nanoseconds between two CPU samples of a CPU.
     pub fn period(&self) -> u64 {
         Nanos::SECOND.0 / self.hertz.max(1)
+    }
+
+    /// Rows that fit into the budget for unwind tables.
+    fn unwind_rows(&self) -> u32 {
+        let rows = (u64::from(self.unwind_mib) << 20) / size_of::<UnwindRow>() as u64;
+        u32::try_from(rows).unwrap_or(u32::MAX).max(1)
     }
 }
 
@@ -162,6 +173,10 @@ pub struct Probes {
     pub(super) offsets: Offsets,
     pub(super) options: LoadOptions,
     pub(super) links: Links,
+    /// CPU samples are so many times as rare as the options say.
+    pub(super) cpu_factor: u32,
+    /// While it is held the kernel keeps run times.
+    run_times: Option<std::os::fd::OwnedFd>,
     diagnostics: Diagnostics,
 }
 
@@ -189,22 +204,48 @@ impl Probes {
         loader.override_global("CPU_PERIOD_NS", &period, true);
         loader.map_max_entries("WATCH", watch_words());
         loader.map_max_entries("SYSCALLS", syscall_entries());
+        loader.map_max_entries("ROWS", options.unwind_rows());
         let mut ebpf = loader.load(OBJECT)?;
         let diagnostics = Diagnostics::of(&mut ebpf);
-        Ok(Self { ebpf, types, kernel, offsets, options, links: Links::default(), diagnostics })
+        Ok(Self {
+            ebpf,
+            types,
+            kernel,
+            offsets,
+            options,
+            links: Links::default(),
+            cpu_factor: 1,
+            run_times: None,
+            diagnostics,
+        })
     }
 }
 
 impl Probes {
-    /// Run time of all loaded programs, where the kernel keeps it.
+    /// Run time of all loaded programs, while the kernel keeps it.
     pub fn run_time(&self) -> Option<Nanos> {
         const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
-        if std::fs::read_to_string(SWITCH).is_ok_and(|text| text.trim() == "1") {
+        let is_kept = || std::fs::read_to_string(SWITCH).is_ok_and(|text| text.trim() == "1");
+        (self.run_times.is_some() || is_kept()).then(|| {
             let times = self.ebpf.programs().filter_map(|(_, program)| program.info().ok());
-            Some(times.fold(Nanos(0), |sum, info| sum + Nanos::from(info.run_time())))
-        } else {
-            None
+            times.fold(Nanos(0), |sum, info| sum + Nanos::from(info.run_time()))
+        })
+    }
+
+    /// Has the kernel keep the run time of programs, for as long as nobody says otherwise and this agent lives.
+    pub fn keep_run_time(&mut self) -> Result<(), LoadError> {
+        if self.run_times.is_none() {
+            let kept = aya::sys::enable_stats(aya::sys::Stats::RunTime);
+            let failed =
+                |cause| LoadError::System { what: "keep the run time of probes", cause: std::io::Error::other(cause) };
+            self.run_times = Some(kept.map_err(failed)?);
         }
+        Ok(())
+    }
+
+    /// Ends that: it costs some ten nanoseconds each time a program runs.
+    pub fn drop_run_time(&mut self) {
+        self.run_times = None;
     }
 
     /// Gives back what only loading takes; whatever is loaded later takes it again.
@@ -215,6 +256,17 @@ impl Probes {
     /// Hands on what the probes logged since the last time.
     pub fn hear(&mut self) {
         self.diagnostics.hear();
+    }
+
+    /// Takes an array out of the object and maps it.
+    pub(super) fn shared<T: agent_common::Wire>(&mut self, name: &'static str) -> Result<Shared<T>, LoadError> {
+        let missing = || LoadError::Map { what: name, cause: MapError::InvalidName { name: name.to_owned() } };
+        match self.ebpf.take_map(name) {
+            Some(aya::maps::Map::Array(data)) => {
+                Shared::map(data).map_err(|cause| LoadError::System { what: name, cause })
+            }
+            _ => Err(missing()),
+        }
     }
 
     /// Takes a map out of the object.

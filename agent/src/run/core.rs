@@ -102,11 +102,6 @@ impl Core {
         Some(self.tick(&window))
     }
 
-    /// Where code is mapped, as far as it was told since the last time.
-    pub fn take_mappings(&mut self) -> Vec<Mapping> {
-        self.aggregator.take_mappings()
-    }
-
     /// Counts a record that could not be decoded.
     pub fn undecodable(&mut self) {
         self.aggregator.undecodable();
@@ -180,6 +175,21 @@ impl Core {
     /// Who a process is, when it is known.
     pub fn process(&self, pid: Pid) -> Option<&Process> {
         self.aggregator.process(pid)
+    }
+
+    /// Records other kinds all the time from now on.
+    pub fn set_standing(&mut self, standing: Standing) {
+        self.config.standing = standing;
+    }
+
+    /// Whether somebody watches something, beyond what is always recorded.
+    pub fn is_watched(&self) -> bool {
+        self.demand.is_watched()
+    }
+
+    /// Where code is mapped, as far as it has been told since it was last taken.
+    pub fn take_mappings(&mut self) -> Vec<Mapping> {
+        self.aggregator.take_mappings()
     }
 
     /// Losses since the start.

@@ -1,6 +1,7 @@
 //! What the agent itself costs: its own entries in `/proc` in, CPU time and memory out. Asked once a second at most.
 
 use procfs::process::Process;
+use procfs::{CurrentSI as _, KernelStats};
 
 use crate::serve::view::OwnCost;
 use crate::units::{Nanos, Pid};
@@ -16,12 +17,16 @@ pub(super) struct OwnCostMeter {
 }
 
 impl OwnCostMeter {
-    /// The cost so far; `probes` is the run time of the probes where the kernel tells it, `symbolizer` a child that works.
-    pub(super) fn read(&mut self, now: Nanos, probes: Option<Nanos>, symbolizer: Option<Pid>) -> OwnCost {
+    /// The cost so far; `probes` is the run time of the probes where the kernel tells it.
+    pub(super) fn read(&mut self, now: Nanos, probes: Option<Nanos>, child: Option<Pid>) -> OwnCost {
         if self.looked.is_none_or(|then| now.since(then) >= EVERY) {
             self.looked = Some(now);
-            match look(symbolizer) {
-                Ok(cost) => self.newest = cost,
+            match look(child) {
+                // A child that was replaced is counted a moment later, when it has been waited for: never less than before.
+                Ok(cost) => {
+                    let children_cpu_ns = cost.children_cpu_ns.max(self.newest.children_cpu_ns);
+                    self.newest = OwnCost { children_cpu_ns, ..cost };
+                }
                 Err(error) => tracing::debug!(%error, "own cost could not be read"),
             }
         }
@@ -30,18 +35,19 @@ impl OwnCostMeter {
     }
 }
 
-/// A child counts while it lives by itself, and by the sums of its parent once it has been waited for.
-fn look(symbolizer: Option<Pid>) -> procfs::ProcResult<OwnCost> {
+fn look(child: Option<Pid>) -> procfs::ProcResult<OwnCost> {
     let stat = Process::myself()?.stat()?;
-    let child = symbolizer.and_then(|pid| Process::new(i32::try_from(pid.0).ok()?).ok()?.stat().ok());
-    let (child_user, child_system, child_pages) = child.map_or((0, 0, 0), |c| (c.utime, c.stime, c.rss));
-    let ended = |ticks: i64| u64::try_from(ticks).unwrap_or(0);
     let tick_ns = Nanos::SECOND.0 / procfs::ticks_per_second().max(1);
+    let ticks = |n: u64| n.saturating_mul(tick_ns);
+    let lives = child.and_then(|pid| Process::new(i32::try_from(pid.0).ok()?).ok()?.stat().ok());
+    let lives = lives.map_or(0, |stat| stat.utime + stat.stime);
+    let ended = u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
     Ok(OwnCost {
-        user_cpu_ns: (stat.utime + ended(stat.cutime) + child_user).saturating_mul(tick_ns),
-        system_cpu_ns: (stat.stime + ended(stat.cstime) + child_system).saturating_mul(tick_ns),
+        children_cpu_ns: ticks(lives.saturating_add(ended)),
+        steal_ns: KernelStats::current().ok().and_then(|host| host.total.steal).map(ticks),
+        user_cpu_ns: stat.utime.saturating_mul(tick_ns),
+        system_cpu_ns: stat.stime.saturating_mul(tick_ns),
         resident_bytes: stat.rss.saturating_mul(procfs::page_size()),
-        symbolizer_bytes: child_pages.saturating_mul(procfs::page_size()),
         probes_ns: None,
     })
 }

@@ -16,10 +16,13 @@ pub use crate::profile::Format as ProfileFormat;
 use crate::profile::model::Profile;
 use crate::profile::{About, FormatError, name_stacks, plain_owner, write};
 use crate::serve::archive::Archive;
+use crate::serve::compare::{self, Comparison};
 use crate::serve::filter::Filter;
+use crate::serve::span::Span;
+use crate::serve::view::NamesView;
 use crate::serve::windows::{Found, Windows};
 pub use crate::serve::windows::{Question, Stretch};
-use crate::symbolize::{Names, Stats};
+use crate::symbolize::Names;
 use crate::units::{Nanos, Pid, ProfileKind};
 
 /// Jobs that may wait.
@@ -54,6 +57,9 @@ pub enum RenderError {
         /// What could not be read of the history.
         trouble: Option<String>,
     },
+    /// There is nothing of before to compare with.
+    #[error("no baseline")]
+    NoBaseline,
     /// It was recorded, and nothing was seen.
     #[error("no sample")]
     NothingSeen,
@@ -69,37 +75,34 @@ pub enum RenderError {
 }
 
 enum Job {
-    Learn(Vec<Mapping>),
     Resolve(Arc<StackCounts>),
     Close(Stretch),
+    Learn(Vec<Mapping>),
     Names(oneshot::Sender<Vec<u8>>),
-    Render(Box<RenderRequest>, oneshot::Sender<Result<Rendered, RenderError>>),
+    Render(Box<RenderRequest>, Reply),
+    Compare(Box<(Question, Comparison)>, Reply),
+    Rank(Box<(Question, Span, usize)>, Reply),
 }
+
+type Reply = oneshot::Sender<Result<Rendered, RenderError>>;
 
 /// A handle to the thread; cheap to clone. The thread ends with the last handle.
 #[derive(Clone, Debug)]
 pub struct Renderer {
     jobs: SyncSender<Job>,
     skipped: Arc<AtomicU64>,
-    names: Arc<Mutex<Stats>>,
+    names: Arc<Mutex<NamesView>>,
 }
 
 impl Renderer {
     /// Starts the thread; what memory does not hold is in `archive`.
     pub fn start(archive: impl Archive + 'static) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(CAPACITY);
-        let names: Arc<Mutex<Stats>> = Arc::default();
-        let told = Arc::clone(&names);
-        let work = move || work(&queue, Windows::over(Box::new(archive)), &told);
+        let names = Arc::<Mutex<NamesView>>::default();
+        let shown = Arc::clone(&names);
+        let work = move || work(&queue, Windows::over(Box::new(archive)), &shown);
         std::thread::Builder::new().name("tg-render".to_owned()).spawn(work)?;
         Ok(Self { jobs, skipped: Arc::default(), names })
-    }
-
-    /// Hands over where code is mapped. A full queue skips it: of processes that live it can be found out later.
-    pub fn learn(&self, mappings: Vec<Mapping>) {
-        if self.jobs.try_send(Job::Learn(mappings)).is_err() {
-            tracing::debug!("mappings were skipped: the thread that looks names up is behind");
-        }
     }
 
     /// Hands a slice over for its names to be looked up. A full queue skips it: what is missing is looked up later.
@@ -117,8 +120,16 @@ impl Renderer {
         }
     }
 
-    /// What became of looking names up, as of the newest job.
-    pub fn looking_up(&self) -> Stats {
+    /// Tells where code is mapped; hands it back when the queue is full, to be told again.
+    pub fn learn(&self, mappings: Vec<Mapping>) -> Result<(), Vec<Mapping>> {
+        match self.jobs.try_send(Job::Learn(mappings)) {
+            Err(TrySendError::Full(Job::Learn(mappings))) => Err(mappings),
+            _ => Ok(()),
+        }
+    }
+
+    /// How those do who look names up.
+    pub fn names_view(&self) -> NamesView {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -141,6 +152,20 @@ impl Renderer {
         answer.await.unwrap_or(Err(RenderError::Gone))
     }
 
+    /// Compares two spans.
+    pub async fn compare(&self, question: Question, comparison: Comparison) -> Result<Rendered, RenderError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Compare(Box::new((question, comparison)), reply))?;
+        answer.await.unwrap_or(Err(RenderError::Gone))
+    }
+
+    /// Ranks what takes most, and what grew since the span of before.
+    pub async fn rank(&self, question: Question, before: Span, most: usize) -> Result<Rendered, RenderError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Rank(Box::new((question, before, most)), reply))?;
+        answer.await.unwrap_or(Err(RenderError::Gone))
+    }
+
     fn send(&self, job: Job) -> Result<(), RenderError> {
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => RenderError::Busy,
@@ -149,29 +174,33 @@ impl Renderer {
     }
 }
 
-fn work(queue: &Receiver<Job>, mut windows: Windows, names: &Mutex<Stats>) {
+fn work(queue: &Receiver<Job>, mut windows: Windows, names: &Mutex<NamesView>) {
     // Names are never urgent: whatever the host runs goes first. Failing that, they cost a little latency.
     if let Err(errno) = rustix::process::nice(10) {
         tracing::debug!(%errno, "lower the priority of the renderer");
     }
     while let Ok(job) = queue.recv() {
         match job {
-            Job::Learn(mappings) => windows.learn(&mappings),
             Job::Resolve(slice) => windows.note(&slice),
             Job::Close(window) => windows.close(&window),
+            Job::Learn(mappings) => mappings.iter().for_each(|mapping| windows.learn(mapping)),
             Job::Names(reply) => {
                 let json = serde_json::to_vec(windows.names()).unwrap_or_default();
                 if reply.send(json).is_err() {
                     tracing::debug!("nobody waits for the names any more");
                 }
             }
-            Job::Render(request, reply) => {
-                if reply.send(render(&mut windows, &request)).is_err() {
-                    tracing::debug!("a profile was drawn for a client that has gone");
-                }
-            }
+            Job::Render(request, to) => answer(to, render(&mut windows, &request)),
+            Job::Compare(asked, to) => answer(to, compare::compare(&mut windows, &asked.0, &asked.1)),
+            Job::Rank(asked, to) => answer(to, compare::rank(&mut windows, &asked.0, asked.1, asked.2)),
         }
-        names.lock().unwrap_or_else(PoisonError::into_inner).clone_from(windows.stats());
+        *names.lock().unwrap_or_else(PoisonError::into_inner) = windows.names_view();
+    }
+}
+
+fn answer(to: Reply, drawn: Result<Rendered, RenderError>) {
+    if to.send(drawn).is_err() {
+        tracing::debug!("a profile was drawn for a client that has gone");
     }
 }
 

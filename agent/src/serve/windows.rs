@@ -14,7 +14,8 @@ use crate::serve::archive::Archive;
 use crate::serve::filter::{Filter, Viewer};
 use crate::serve::labels::Labels;
 use crate::serve::span::Span;
-use crate::symbolize::{Names, Resolver, Stats};
+use crate::serve::view::NamesView;
+use crate::symbolize::{Names, Resolver};
 use crate::units::{Nanos, ProfileKind};
 
 /// Packed bytes kept in memory: minutes on a busy host, an hour on a quiet one.
@@ -88,21 +89,27 @@ impl Windows {
         self.labels.get_mut().note(slice);
     }
 
-    /// Notes where code is mapped.
-    pub(super) fn learn(&mut self, mappings: &[Mapping]) {
-        for mapping in mappings {
-            self.resolver.learn(mapping);
-        }
-    }
-
     /// The names that are known.
     pub(super) fn names(&self) -> &Names {
         self.resolver.names()
     }
 
-    /// What became of looking names up.
-    pub(super) fn stats(&self) -> &Stats {
-        self.resolver.stats()
+    /// Notes where code is mapped.
+    pub(super) fn learn(&mut self, mapping: &Mapping) {
+        self.resolver.learn(mapping);
+    }
+
+    /// How those do who look names up.
+    pub(super) fn names_view(&self) -> NamesView {
+        let stats = self.resolver.stats();
+        NamesView {
+            symbolizer: self.resolver.symbolizer(),
+            started: stats.started,
+            died: stats.died,
+            refused: stats.refused.iter().sum(),
+            addresses: self.resolver.names().len() as u64,
+            degraded: stats.degraded(),
+        }
     }
 
     /// Names a window and keeps it, one profile for each kind that was recorded.

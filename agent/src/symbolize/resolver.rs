@@ -143,7 +143,6 @@ impl Resolver {
         }
         self.user(user, now);
         self.places.rest(now);
-        self.stats.running = self.keeper.pid();
     }
 
     fn user(&mut self, mut wanted: BTreeMap<Pid, BTreeSet<u64>>, now: Nanos) {

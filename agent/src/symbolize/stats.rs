@@ -1,7 +1,6 @@
 //! What became of the looking up: plain counters, for metrics and health.
 
 use super::wire::Confinement;
-use crate::units::Pid;
 
 /// Why a file was not read. Each is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,8 +50,6 @@ pub struct Stats {
     pub unreadable: u64,
     /// Files that were not even shown to it.
     pub refused: [u64; Refusal::ALL.len()],
-    /// The one that is running.
-    pub running: Option<Pid>,
     /// How the newest one is confined.
     pub confinement: Option<Confinement>,
     /// Why none can be started.

@@ -11,6 +11,10 @@ use crate::event::{Decoder, Event, RawBatch};
 use crate::source::clock::monotonic;
 use crate::source::ebpf::{EbpfSource, LoadOptions};
 use crate::source::{EventSource as _, Pulled};
+use crate::units::Nanos;
+
+/// How long the first look waits for the unwind tables of what runs: whole stacks from the first sample on.
+const SETTLE: Nanos = Nanos::from_secs(2);
 
 /// Watches, and hands each event to `see`, each raw batch to `keep`. Says `attached` on standard error when the probes
 /// are in place: what happens from then on is seen. Ends early when interrupted, with what was seen so far.
@@ -23,8 +27,12 @@ pub fn watch_subject(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let (_sender, inbox) = crate::source::inbox::inbox();
-        let usual =
-            LoadOptions { hertz: watching.hertz, latency_slots: watching.latency_slots, ..LoadOptions::default() };
+        let usual = LoadOptions {
+            hertz: watching.hertz,
+            latency_slots: watching.latency_slots,
+            settle: SETTLE,
+            ..LoadOptions::default()
+        };
         let options = match watching.extra {
             Extra::FullLatency => LoadOptions { latency_every: 1, ..usual },
             Extra::Nothing | Extra::Floor => usual,
