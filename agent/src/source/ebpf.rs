@@ -161,6 +161,8 @@ impl EbpfSource {
     pub fn flush(&mut self, batch: &mut RawBatch) {
         self.ticks = self.ticks.next_multiple_of(TICKS_A_SECOND);
         self.sched.hurry();
+        // No sample comes after the last account: what was delivered is what is read.
+        self.probes.detach(Family::Cpu);
         self.stacks.drain(monotonic(), batch, &mut BTreeSet::new(), |record| self.sched.count(record));
         self.stacks.finish(LAST_PATIENCE, batch);
         self.tick(batch);
