@@ -15,6 +15,8 @@ mod sockets;
 mod subject;
 #[cfg(feature = "ebpf")]
 mod syscalls;
+#[cfg(feature = "ebpf")]
+mod unwind;
 mod waits;
 
 use libtest_mimic::{Arguments, Trial};
@@ -33,8 +35,13 @@ fn main() {
 
 #[cfg(feature = "ebpf")]
 fn trials() -> Vec<Trial> {
-    let cases =
-        syscalls::CASES.iter().chain(sockets::CASES).chain(cpu::CASES).chain(sched::CASES).chain(history::CASES);
+    let cases = syscalls::CASES
+        .iter()
+        .chain(sockets::CASES)
+        .chain(cpu::CASES)
+        .chain(unwind::CASES)
+        .chain(sched::CASES)
+        .chain(history::CASES);
     let lacking = lacking();
     if let Some(why) = &lacking {
         say(&format!("kernel tests are skipped: {why}"));
