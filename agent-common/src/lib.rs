@@ -12,12 +12,13 @@ mod unwind;
 
 pub use map::{
     LOSS_REASONS, LossReason, MARKS, MarkRing, PackedStart, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark,
-    SYSCALL_BUCKETS, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SocketStats, SyscallKey, SyscallStats,
+    SCOPE_CGROUPS, SYSCALL_BUCKETS, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SocketStats, SyscallKey,
+    SyscallStats, WATCHED_CGROUPS, WatchedCgroup,
 };
 pub use record::{
-    COMM_BYTES, COMPAT_BIT, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader,
-    RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen,
-    SyscallRow, TaskRow,
+    COMM_BYTES, COMPAT_BIT, LedgerAccount, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN,
+    RecordHeader, RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow,
+    SocketSeen, SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use sched::{CensusRow, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT};
@@ -73,6 +74,7 @@ wire!(
     ResidencyMark,
     SocketStats,
     SocketSeen,
+    WatchedCgroup,
     UnwindRow,
     TableRange,
     MappingEntry,

@@ -17,6 +17,23 @@ pub const RESIDENCY_BUCKETS: usize = (42 - RESIDENCY_SUB_BITS as usize + 1) << R
 /// Arrival marks kept per socket.
 pub const MARKS: usize = 16;
 
+/// Cgroups that can be watched at once.
+pub const WATCHED_CGROUPS: usize = 16;
+/// From this bit on the scope says for which probes there are watched cgroups.
+pub const SCOPE_CGROUPS: u32 = 16;
+
+/// A cgroup whose processes are watched, and those of the cgroups below it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchedCgroup {
+    /// Its id; 0 ends the list.
+    pub id: u64,
+    /// Its depth below the root, which has 0.
+    pub level: u32,
+    /// For which probes.
+    pub bits: u32,
+}
+
 /// Key of the system call counters.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -188,12 +205,16 @@ const _: () = assert!(COMM_BYTES == 16);
 #[cfg(feature = "user")]
 mod pod {
     // SAFETY (all): plain integers in `repr(C)`, no padding is read as a value, any bit pattern is valid.
-    use super::{MarkRing, SocketStats, SyscallKey, SyscallStats};
-    use crate::{MappingEntry, SchedControl, SpaceRange, TableRange, UnwindRow};
+    use super::{MarkRing, SocketStats, SyscallKey, SyscallStats, WatchedCgroup};
+    use crate::{LedgerAccount, MappingEntry, SchedControl, SpaceRange, TableRange, UnwindRow};
     // SAFETY: see above.
     unsafe impl aya::Pod for SyscallKey {}
     // SAFETY: see above.
     unsafe impl aya::Pod for SyscallStats {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for WatchedCgroup {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for LedgerAccount {}
     // SAFETY: see above.
     unsafe impl aya::Pod for MarkRing {}
     // SAFETY: see above.

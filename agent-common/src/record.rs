@@ -209,6 +209,16 @@ pub struct LedgerRow {
     pub late_elsewhere: u64,
 }
 
+/// The account of one CPU's timer, as the sampler keeps it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LedgerAccount {
+    /// Counts; `period_ns` is not filled in.
+    pub counts: LedgerRow,
+    /// When the timer fired last; 0 before the first time.
+    pub last_ns: u64,
+}
+
 /// Cost of one process, cumulative since it was first watched. `u64::MAX` stands for "not to be had here".
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

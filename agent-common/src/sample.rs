@@ -138,8 +138,8 @@ pub struct StackSample {
     pub reason: u16,
     /// An [`UnwindEnd`] as a number.
     pub user_end: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// 1 when `resume_ip` was interrupted there, 0 when it is a return address.
+    pub resume_exact: u16,
     /// Thread that was woken, of `Wakeup` samples; else 0.
     pub other_tid: u32,
     /// Ties a waker's sample to the sleeper's; 0 when there is none.
@@ -153,7 +153,7 @@ pub struct StackSample {
     /// User whose process it is; 0 also where that is not known or where its real and its effective user differ, so
     /// that no ordinary user is taken for its owner.
     pub uid: u32,
-    /// Instruction pointer where the unwinder stopped.
+    /// Instruction pointer where the unwinder stopped: its frame is not among the user frames yet.
     pub resume_ip: u64,
     /// Stack pointer there.
     pub resume_sp: u64,
@@ -172,7 +172,7 @@ impl StackSample {
         kind: 0,
         reason: 0,
         user_end: 0,
-        reserved: 0,
+        resume_exact: 0,
         other_tid: 0,
         pair: 0,
         kernel_len: 0,

@@ -1,33 +1,44 @@
 //! Stack samples on their way to the agent: kernel and user stack of the current thread in one record.
 //!
-//! A timer can interrupt a tracepoint program on the same CPU, so each context has a record of its own to build in.
+//! A timer can interrupt a tracepoint program on the same CPU, so each context has a record of its own to build in. Where
+//! the unwinder stops because something is not known yet, a copy of the rest of the user stack goes with the record.
 
 use core::ffi::c_void;
 
-use agent_common::{LossReason, MAX_FRAMES, RecordHeader, RecordKind, SampleKind, StackSample, UnwindEnd, WaitReason};
-use aya_ebpf::bindings::{BPF_F_USER_STACK, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_stack};
+use agent_common::{LossReason, MAX_FRAMES, RecordHeader, RecordKind, SampleKind, StackSample, WaitReason};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_stack, bpf_probe_read_user,
+};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 
 use crate::maps::{SAMPLES, lost};
-use crate::offsets::{OFF_TASK_FLAGS, of};
 use crate::task;
+use crate::unwind::{self, Walk};
 
 const STACK_BYTES: usize = MAX_FRAMES * 8;
+/// Frames of both stacks.
+pub const FRAMES_BYTES: usize = 2 * STACK_BYTES;
 const HEAD_BYTES: usize = size_of::<RecordHeader>() + size_of::<StackSample>();
+const PAGE: usize = 4096;
+/// Most pages of a user stack that are copied; the first of them is mostly a part of one.
+const COPIED_PAGES: usize = 4;
+/// A ring buffer that is filled further takes no copies: they must never displace samples.
+const ROOM_FOR_COPIES: u64 = 2 << 20;
 
-/// A record under construction.
+/// A record under construction, and what is needed for it.
 #[repr(C)]
-struct Scratch {
+pub struct Scratch {
     header: RecordHeader,
     sample: StackSample,
-    frames: [u8; 2 * STACK_BYTES],
+    pub frames: [u8; FRAMES_BYTES + COPIED_PAGES * PAGE],
+    pub walk: Walk,
 }
 
 /// One for each [`From`], so that a timer never overwrites what a tracepoint is building.
 #[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(3, 0);
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(3, 0);
 
 /// The context that a program runs in.
 #[derive(Clone, Copy)]
@@ -54,33 +65,22 @@ pub struct What {
     pub pair: u32,
 }
 
-/// Sends the stacks of the current thread. `ctx` is the program's own context.
+/// Sends the stacks of the current thread. `ctx` is the program's own context. False when they were lost, which is then
+/// counted.
 #[inline(always)]
-pub fn stack(ctx: *mut c_void, from: From, what: &What) {
+pub fn stack(ctx: *mut c_void, from: From, what: &What) -> bool {
     let Some(scratch) = SCRATCH.get_ptr_mut(from as u32) else {
         lost(LossReason::ScratchMissing);
-        return;
+        return false;
     };
     // SAFETY: a per-CPU value that only programs of this context use, and they do not interrupt each other.
     let scratch = unsafe { &mut *scratch };
-    let pid_tgid = task::pid_tgid();
-    let frames = scratch.frames.as_mut_ptr();
-    // SAFETY: STACK_BYTES may be written at `frames`.
-    let kernel = unsafe { bpf_get_stack(ctx, frames.cast(), STACK_BYTES as u32, 0) };
-    let kernel = bounded(kernel, LossReason::KernelStackFailed);
-    // SAFETY: `kernel` is at most STACK_BYTES, and as many bytes follow.
-    let user_at = unsafe { frames.add(kernel) };
-    let user = if is_kernel_thread() {
-        0
-    } else {
-        // SAFETY: STACK_BYTES may be written at `user_at`.
-        let user = unsafe { bpf_get_stack(ctx, user_at.cast(), STACK_BYTES as u32, u64::from(BPF_F_USER_STACK)) };
-        bounded(user, LossReason::UserStackFailed)
-    };
+    // SAFETY: STACK_BYTES may be written at the frames.
+    let kernel = unsafe { bpf_get_stack(ctx, scratch.frames.as_mut_ptr().cast(), STACK_BYTES as u32, 0) };
+    let kernel = bounded(kernel);
+    let user = unwind::user_stack(from, scratch, kernel);
 
-    let len = HEAD_BYTES + kernel + user;
-    scratch.header =
-        RecordHeader { len: len as u32, kind: RecordKind::Stack as u16, cpu: task::cpu(), time_ns: task::now() };
+    let pid_tgid = task::pid_tgid();
     scratch.sample = StackSample::ZERO;
     scratch.sample.pid = (pid_tgid >> 32) as u32;
     scratch.sample.tid = pid_tgid as u32;
@@ -92,35 +92,77 @@ pub fn stack(ctx: *mut c_void, from: From, what: &What) {
     scratch.sample.uid = task::uid();
     // SAFETY: takes no pointer.
     scratch.sample.cgroup = unsafe { bpf_get_current_cgroup_id() };
-    scratch.sample.user_end = if user == 0 { UnwindEnd::NoUser as u16 } else { UnwindEnd::Entry as u16 };
+    scratch.sample.user_end = user.end as u16;
     scratch.sample.kernel_len = kernel as u32;
-    scratch.sample.user_len = user as u32;
     // SAFETY: the name is as long as it says.
     unsafe { bpf_get_current_comm(scratch.sample.comm.as_mut_ptr().cast(), scratch.sample.comm.len() as u32) };
 
-    if len > size_of::<Scratch>() {
-        return; // Cannot be; the verifier wants to read it.
+    let mut upto = user.upto;
+    let copied = if user.resumable { copy(scratch, upto.wrapping_sub(8)) } else { 0 };
+    if copied == 0 {
+        if let Some(reason) = unwind::loss(user.end) {
+            lost(reason);
+        }
+    } else {
+        // The agent begins at the last frame again.
+        upto -= 8;
+        let (ip, sp, bp, exact) = scratch.walk.registers();
+        scratch.sample.resume_ip = ip;
+        scratch.sample.resume_sp = sp;
+        scratch.sample.resume_bp = bp;
+        scratch.sample.resume_exact = exact as u16;
+        scratch.sample.copied_len = copied as u32;
     }
+    scratch.sample.user_len = upto.wrapping_sub(kernel) as u32;
+
+    let len = HEAD_BYTES + upto + copied;
+    if len > size_of::<Scratch>() {
+        return false; // Cannot be; the verifier wants to read it.
+    }
+    scratch.header =
+        RecordHeader { len: len as u32, kind: RecordKind::Stack as u16, cpu: task::cpu(), time_ns: task::now() };
     // SAFETY: `len` bytes of the scratch record are initialised.
     let record = unsafe { core::slice::from_raw_parts(core::ptr::from_mut(scratch).cast::<u8>().cast_const(), len) };
-    if SAMPLES.output::<[u8]>(record, u64::from(BPF_RB_NO_WAKEUP)).is_err() {
+    let sent = SAMPLES.output::<[u8]>(record, u64::from(BPF_RB_NO_WAKEUP)).is_ok();
+    if !sent {
         lost(LossReason::RingFull);
     }
+    sent
 }
 
-/// The length a stack helper gave, or 0 with the failure counted.
+/// Copies the user stack from where the walk ended, to byte `begin` of the frames. Returns how many bytes.
+#[inline(never)]
+fn copy(scratch: &mut Scratch, begin: usize) -> usize {
+    if SAMPLES.query(u64::from(BPF_RB_AVAIL_DATA)) > ROOM_FOR_COPIES {
+        return 0;
+    }
+    let (_, sp, _, _) = scratch.walk.registers();
+    let mut copied = 0_usize;
+    // Page by page: what follows the stack is not there to be read.
+    let mut length = PAGE - (sp as usize & (PAGE - 1));
+    for _ in 0..COPIED_PAGES {
+        let at = begin.wrapping_add(copied);
+        if at > FRAMES_BYTES + (COPIED_PAGES - 1) * PAGE || length > PAGE {
+            break;
+        }
+        let from = sp.wrapping_add(copied as u64) as *const c_void;
+        // SAFETY: `length` is at most a page, and as much follows `at`.
+        let failed = unsafe { bpf_probe_read_user(scratch.frames.as_mut_ptr().add(at).cast(), length as u32, from) };
+        if failed != 0 {
+            break;
+        }
+        copied += length;
+        length = PAGE;
+    }
+    copied
+}
+
+/// The length that the helper for kernel stacks gave, or 0 with the failure counted.
 #[inline(always)]
-fn bounded(length: i64, reason: LossReason) -> usize {
+fn bounded(length: i64) -> usize {
     if length < 0 || length > STACK_BYTES as i64 {
-        lost(reason);
+        lost(LossReason::KernelStackFailed);
         return 0;
     }
     length as usize & !7
-}
-
-/// Whether the current task is a kernel thread: it has no user stack, which is no failure.
-#[inline(always)]
-fn is_kernel_thread() -> bool {
-    const PF_KTHREAD: u32 = 0x0020_0000;
-    task::word(of(&OFF_TASK_FLAGS)) & PF_KTHREAD != 0
 }

@@ -5,6 +5,7 @@
 #![no_std]
 #![no_main]
 
+mod arch;
 mod bucket;
 mod diagnose;
 mod emit;
@@ -14,6 +15,7 @@ mod offsets;
 mod probes {
     pub mod cpu;
     pub mod floor;
+    pub mod process;
     pub mod sched;
     pub mod sched_census;
     pub mod sock;
@@ -23,6 +25,7 @@ mod probes {
 mod residency;
 mod task;
 mod threads;
+mod unwind;
 mod wait;
 
 #[panic_handler]

@@ -1,8 +1,12 @@
 //! Everything the probes share with the agent, and the few helpers that every probe uses.
 
-use agent_common::{LOSS_REASONS, LossReason, MarkRing, PackedStart, SocketStats, SyscallKey, SyscallStats};
+use agent_common::{
+    LOSS_REASONS, LossReason, MarkRing, PackedStart, SCOPE_CGROUPS, SocketStats, SyscallKey, SyscallStats,
+    WATCHED_CGROUPS, WatchedCgroup,
+};
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 
@@ -20,9 +24,14 @@ pub const WATCH_SCHED: u32 = 8;
 #[map]
 pub static WATCH: Array<u64> = Array::with_max_entries(4096, 0);
 
-/// Entry 0: `WATCH_…` bits of the probes that see the whole host.
+/// Entry 0: `WATCH_…` bits of the probes that see the whole host, and from bit [`SCOPE_CGROUPS`] on of those for which
+/// there are watched cgroups.
 #[map]
 pub static SCOPE: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Watched cgroups; the first without an id ends the list.
+#[map]
+pub static CGROUPS: Array<WatchedCgroup> = Array::with_max_entries(WATCHED_CGROUPS as u32, 0);
 
 /// CPU samples on their way to the agent, which drains them on a timer.
 #[map]
@@ -59,19 +68,44 @@ const _: () = assert!(BPF_F_NO_PREALLOC == 1);
 /// Counts a loss.
 #[inline(always)]
 pub fn lost(reason: LossReason) {
+    lost_many(reason, 1);
+}
+
+/// Counts `times` losses.
+#[inline(always)]
+pub fn lost_many(reason: LossReason, times: u64) {
     if let Some(count) = LOST.get_ptr_mut(reason as u32) {
         // SAFETY: a per-CPU value, and tracing programs do not migrate while they run.
-        unsafe { *count += 1 };
+        unsafe { *count += times };
     }
 }
 
-/// Whether `tgid` is watched for `bit`.
+/// Whether the current process, `tgid`, is watched for `bit`: as part of the host, by its number, or by its cgroup.
 #[inline(always)]
 pub fn watched(tgid: u32, bit: u32) -> bool {
-    if let Some(scope) = SCOPE.get(0)
-        && *scope & bit != 0
-    {
+    let Some(scope) = SCOPE.get(0) else { return false };
+    if *scope & bit != 0 {
         return true;
     }
-    WATCH.get(tgid / 8).is_some_and(|word| (*word >> (tgid % 8 * 8)) & u64::from(bit) != 0)
+    if WATCH.get(tgid / 8).is_some_and(|word| (*word >> (tgid % 8 * 8)) & u64::from(bit) != 0) {
+        return true;
+    }
+    *scope & (bit << SCOPE_CGROUPS) != 0 && in_watched_cgroup(bit)
+}
+
+/// Whether the current task runs in a cgroup that is watched for `bit`, or in one below it.
+#[inline(never)]
+fn in_watched_cgroup(bit: u32) -> bool {
+    for index in 0..WATCHED_CGROUPS as u32 {
+        let Some(watched) = CGROUPS.get(index) else { return false };
+        if watched.id == 0 {
+            return false;
+        }
+        // SAFETY: takes no pointer.
+        if watched.bits & bit != 0 && unsafe { bpf_get_current_ancestor_cgroup_id(watched.level as i32) } == watched.id
+        {
+            return true;
+        }
+    }
+    false
 }

@@ -16,6 +16,8 @@ offsets! {
     OFF_TASK_TGID
     /// `task_struct.flags`
     OFF_TASK_FLAGS
+    /// `task_struct.mm`
+    OFF_TASK_MM
     /// `task_struct.cred`
     OFF_TASK_CRED
     /// `cred.euid`

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated as helper;
 
 use crate::kernel_read;
-use crate::offsets::{OFF_CRED_EUID, OFF_TASK_CRED, present};
+use crate::offsets::{OFF_CRED_EUID, OFF_TASK_CRED, OFF_TASK_FLAGS, OFF_TASK_MM, of, present};
 
 /// The current thread: process id in the upper half, thread id in the lower.
 #[inline(always)]
@@ -57,4 +57,16 @@ pub fn cpu() -> u16 {
 pub fn word(offset: usize) -> u32 {
     // SAFETY: takes no pointer, and returns a trusted one; the verifier knows `offset` and checks the load.
     unsafe { *helper::bpf_get_current_task_btf().cast::<c_void>().byte_add(offset).cast::<u32>() }
+}
+
+/// Whether the current thread has a user side: kernel threads have none, nor has a thread that has given up its memory on
+/// its way out.
+#[inline(always)]
+pub fn has_user_side() -> bool {
+    const PF_IO_WORKER: u32 = 0x10;
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    // SAFETY: takes no pointer, and returns a trusted one; the verifier knows the offset and checks the load.
+    let memory =
+        unsafe { *helper::bpf_get_current_task_btf().cast::<c_void>().byte_add(of(&OFF_TASK_MM)).cast::<u64>() };
+    word(of(&OFF_TASK_FLAGS)) & (PF_KTHREAD | PF_IO_WORKER) == 0 && memory != 0
 }

@@ -1,24 +1,59 @@
-//! On-CPU samples: what each CPU runs, at every period of its clock.
+//! On-CPU samples: what each CPU runs, at every period of its clock, and the account of it.
 
-use agent_common::{SampleKind, WaitReason};
+use agent_common::{LedgerAccount, LossReason, SampleKind, WaitReason};
 use aya_ebpf::EbpfContext;
-use aya_ebpf::macros::perf_event;
+use aya_ebpf::macros::{map, perf_event};
+use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::PerfEventContext;
 
 use crate::emit::{self, From, What};
-use crate::maps::{WATCH_CPU, watched};
+use crate::maps::{WATCH_CPU, lost_many, watched};
 use crate::offsets::{CPU_PERIOD_NS, of64};
 use crate::task;
+
+/// The account of this CPU's timer.
+#[map]
+static LEDGER: PerCpuArray<LedgerAccount> = PerCpuArray::with_max_entries(1, 0);
 
 // perf_event on cpu-clock, since 4.9
 #[perf_event]
 fn cpu_sample(ctx: PerfEventContext) -> u32 {
+    let Some(account) = LEDGER.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a per-CPU value that only this timer uses.
+    let account = unsafe { &mut *account };
+    let period = of64(&CPU_PERIOD_NS);
+    let late = skipped(account, period);
+    let counts = &mut account.counts;
+    counts.fired += 1;
     let tgid = task::tgid();
-    if tgid == 0 || !watched(tgid, WATCH_CPU) {
-        return 0; // Process 0 is the idle loop.
+    let idle = tgid == 0; // Process 0 is the idle loop.
+    if idle || !watched(tgid, WATCH_CPU) {
+        counts.idle += u64::from(idle);
+        counts.unwatched += u64::from(!idle);
+        counts.late_elsewhere += late;
+        return 0;
     }
-    let weight = of64(&CPU_PERIOD_NS);
-    let what = What { kind: SampleKind::Cpu, weight, reason: WaitReason::Other, other_tid: 0, pair: 0 };
-    emit::stack(ctx.as_ptr(), From::Timer, &what);
+    counts.late += late;
+    if late != 0 {
+        lost_many(LossReason::TimerLate, late);
+    }
+    let what = What { kind: SampleKind::Cpu, weight: period, reason: WaitReason::Other, other_tid: 0, pair: 0 };
+    if emit::stack(ctx.as_ptr(), From::Timer, &what) {
+        counts.delivered += 1;
+    } else {
+        counts.refused += 1;
+    }
     0
+}
+
+/// Whole periods that passed without a firing since the last one. Half a period of lateness is jitter, not loss.
+#[inline(always)]
+fn skipped(account: &mut LedgerAccount, period: u64) -> u64 {
+    let now = task::now();
+    let last = core::mem::replace(&mut account.last_ns, now);
+    if last == 0 || period == 0 {
+        return 0;
+    }
+    let passed = now.saturating_sub(last) + period / 2;
+    (passed / period).saturating_sub(1)
 }

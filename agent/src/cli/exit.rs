@@ -17,13 +17,16 @@ pub fn code(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            // With standard error gone there is nobody left to tell; the number still tells.
-            let said = writeln!(io::stderr(), "tidegate: {error:#}");
-            drop(said);
-            ExitCode::from(number(&error))
-        }
+        Err(error) => said(&error, number(&error)),
     }
+}
+
+/// Says what failed, and ends with that number.
+pub fn said(error: &anyhow::Error, number: u8) -> ExitCode {
+    // With standard error gone there is nobody left to tell; the number still tells.
+    let said = writeln!(io::stderr(), "tidegate: {error:#}");
+    drop(said);
+    ExitCode::from(number)
 }
 
 /// Exit code of the preflight.

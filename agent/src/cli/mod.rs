@@ -2,10 +2,14 @@
 
 pub mod agent;
 pub mod client;
+pub mod diff;
 pub mod doctor;
 pub mod exit;
 pub mod flame;
+pub mod formats;
+pub mod import;
 pub mod pipelines;
+pub mod read;
 pub mod record;
 pub mod replay;
 mod shell;
@@ -48,6 +52,8 @@ enum Command {
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
     Flame(flame::FlameArgs),
+    Diff(diff::DiffArgs),
+    Import(import::ImportArgs),
     Syscalls(syscalls::SyscallsArgs),
     Sockets(sockets::SocketsArgs),
     Pipelines(pipelines::PipelinesArgs),
@@ -56,6 +62,13 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     #[command(hide = true)]
     Symbolizer(symbolizer::SymbolizerArgs),
+    /// Stop, and become a command when let go
+    #[command(hide = true, name = crate::run::oneshot::command::LAUNCHER)]
+    StopAndExec {
+        /// The command
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<std::ffi::OsString>,
+    },
     #[command(hide = true)]
     Completions(shell::CompletionsArgs),
     #[command(hide = true)]
@@ -77,9 +90,11 @@ pub fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Agent(args) => agent::run(args),
-        Command::Record(args) => record::run(args),
+        Command::Record(args) => return record::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Flame(args) => flame::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Import(args) => import::run(args),
         Command::Syscalls(args) => syscalls::run(args),
         Command::Sockets(args) => sockets::run(args),
         Command::Pipelines(args) => pipelines::run(args),
@@ -87,6 +102,10 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Tune(args) => tune::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Symbolizer(args) => symbolizer::run(*args),
+        Command::StopAndExec { command } => {
+            let (error, code) = crate::run::oneshot::command::stop_and_exec(command);
+            return Ok(exit::said(&error, code));
+        }
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args),
         Command::MetricsNames => shell::metrics_names(),

@@ -1,134 +1,249 @@
 //! `tidegate record`: a profile without a daemon.
 
+mod ledger;
+mod whom;
+
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::watching::WatchArgs;
+use super::formats::{Format, Kind};
+use super::watching::seconds;
+use crate::aggregate::ledger::Ledger;
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
-use crate::event::Body;
-use crate::run::oneshot::{Extra, Watching, watch};
-use crate::serve::render::{ProfileFormat, draw};
+use crate::event::{Body, RawBatch};
+use crate::profile::{About, name_stacks, plain_owner, write};
+use crate::run::oneshot::{Extra, Span, Watching, watch_subject};
 use crate::source::Wanted;
+use crate::source::clock::{monotonic, wall};
 use crate::source::recording::{Host, Writer};
-use crate::symbolize::resolver::frames as places;
-use crate::symbolize::{Resolver, Space};
-use crate::units::Nanos;
+use crate::symbolize::Resolver;
+use crate::units::{Nanos, ProfileKind};
+use ledger::Account;
+use whom::Whom;
 
-/// Record where CPU time goes, of this host or of a process, without a daemon
+/// For how long, unless a command or --seconds says otherwise.
+const USUAL: Duration = Duration::from_secs(10);
+/// For how long a command is watched that does not end.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// Record where the time goes, of this host, of processes, or of one command, without a daemon
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   tidegate record --pid 4242 --seconds 10 -o app.svg
+  tidegate record --hz 997 -o build.svg -- make -j4    # one command, from its first instruction
+  tidegate record --kind offcpu --pid 4242 -o waits.svg
   tidegate record --format folded -o - | head
   tidegate record --format events -o host.events     # replay it anywhere: tidegate replay host.events
 
-Standard error carries the ledger: samples, losses by reason, share of frames without a name.")]
+Standard error carries the ledger: samples expected, delivered and lost by reason, the CPU time they stand for
+beside the kernel's own figure, the share of stacks that are whole and of frames without a name. With a command
+the exit code is the command's.")]
 pub struct RecordArgs {
     #[command(flatten)]
-    watch: WatchArgs,
+    whom: whom::WhomArgs,
+    /// What to record
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
     /// Samples per second and CPU; a prime keeps out of step with periodic work
     #[arg(long, value_name = "HZ", default_value_t = 97, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     hz: u64,
+    /// For how long; an interrupt ends it early and writes what was seen [default: 10; with a command, until it ends]
+    #[arg(short, long, value_name = "N", value_parser = seconds)]
+    seconds: Option<f64>,
     /// What to write
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    /// Where to write; `-` is standard output [default: profile.svg, .folded, .json or .events]
+    format: RecordFormat,
+    /// Where to write; `-` is standard output [default: profile.svg, .folded, .json …]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// A command to run and record
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
 }
 
 /// What is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum RecordFormat {
     /// A flame graph
     #[default]
     Svg,
     /// Folded stacks: a line a stack, outermost frame first
     Folded,
-    /// Stacks as JSON
+    /// Stacks with all that is known of them, JSON
     Json,
+    /// For `go tool pprof`, Pyroscope, Parca; gzipped
+    Pprof,
+    /// For speedscope.app
+    Speedscope,
+    /// For profiler.firefox.com
+    Firefox,
+    /// OpenTelemetry profiles, protobuf
+    Otlp,
     /// Everything as it came from the kernel, with the names at the end
     Events,
 }
 
-impl Format {
-    fn default_file(self) -> &'static str {
-        match self {
-            Self::Svg => "profile.svg",
-            Self::Folded => "profile.folded",
-            Self::Json => "profile.json",
-            Self::Events => "profile.events",
-        }
+impl RecordFormat {
+    /// The form of a profile; none for a recording.
+    fn profile(self) -> Option<Format> {
+        Some(match self {
+            Self::Svg => Format::Svg,
+            Self::Folded => Format::Folded,
+            Self::Json => Format::Json,
+            Self::Pprof => Format::Pprof,
+            Self::Speedscope => Format::Speedscope,
+            Self::Firefox => Format::Firefox,
+            Self::Otlp => Format::Otlp,
+            Self::Events => return None,
+        })
     }
 }
 
 /// Runs the command.
-pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
-    args.watch.check()?;
-    let path = args.output.clone().unwrap_or_else(|| args.format.default_file().into());
-    let mut recording = match args.format {
-        Format::Events => {
-            let host = Host::new(kernel_release(), crate::source::clock::monotonic());
-            let what = format!("write recording {}", path.display());
-            let out: Box<dyn std::io::Write> = if path == Path::new("-") {
-                Box::new(std::io::stdout())
-            } else {
-                Box::new(std::fs::File::create(&path).context(what.clone())?)
-            };
-            Some(Writer::to(out, what, &host)?)
-        }
-        Format::Svg | Format::Folded | Format::Json => None,
-    };
+pub fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
+    let kind = ProfileKind::from(args.kind);
+    let usual = || "profile.events".into();
+    let path =
+        args.output.clone().unwrap_or_else(|| args.format.profile().map_or_else(usual, |f| f.file_of("profile")));
+    // Before anything is started or attached: what cannot be written needs no recording.
+    let recording = if args.format == RecordFormat::Events { Some(recording(&path)?) } else { None };
+    let mut whom = Whom::new(&args.whom, &args.command)?;
+    let usual = if args.command.is_empty() { USUAL } else { LONGEST };
     let watching = Watching {
-        wanted: Wanted { cpu: Some(args.watch.scope()), ..Wanted::default() },
-        length: args.watch.length(),
+        wanted: wanted(kind, &whom)?,
+        length: args.seconds.map_or(usual, Duration::from_secs_f64),
         hertz: args.hz,
         latency_slots: 1,
         extra: Extra::Nothing,
     };
-    let mut resolver = Resolver::new();
-    let mut all = StackCounts::starting(Nanos(0));
-    let mut slice = StackCounts::starting(Nanos(0));
-    let mut lost = Lost::default();
-    let keep = |batch: &_| Ok(recording.as_mut().map_or(Ok(()), |r| r.append(batch))?);
-    let span = watch(&watching, keep, |event| match &event.body {
-        Body::Stack(sample) => slice.observe(event.time, (**sample).clone()),
-        Body::Loss(reason, count) => lost.set(*reason, *count),
-        // Names are looked up while their process lives, and so at every tick.
-        Body::Tick => {
-            resolver.resolve(&slice);
-            all.merge(&slice);
-            slice = StackCounts::starting(event.time);
-        }
-        _ => {}
-    })?;
-    (all.start, all.end) = (span.start, span.end);
-    ledger(&all, &resolver, &lost);
-    // Whole even when there is nothing in it: that the host was idle is a fact too.
-    if let Some(recording) = recording {
-        recording.finish(span.end, &serde_json::to_vec(resolver.names())?)?;
+    let seen = look(&watching, &mut whom, recording)?;
+    tell(kind, &seen, &whom);
+    let code = whom.command.as_ref().map(|command| finish(command, &watching));
+    let Some(format) = args.format.profile() else {
         if path != Path::new("-") {
             say_where(&path);
         }
+        anyhow::ensure!(seen.all.total() > 0, nothing(kind, &whom));
+        return Ok(code.unwrap_or(ExitCode::SUCCESS));
+    };
+    let names = seen.resolver.names();
+    let profile = name_stacks(&seen.all, kind, names, &seen.lost, |_| true, plain_owner);
+    anyhow::ensure!(!profile.is_empty(), nothing(kind, &whom));
+    let about = About {
+        whose: whom.text(),
+        began: Some(wall().since(monotonic().since(seen.all.start))),
+        covered: None,
+        period: Some(Nanos(1_000_000_000 / args.hz)),
+    };
+    write_out(&path, &write(&profile, format.into(), &about)?)?;
+    Ok(code.unwrap_or(ExitCode::SUCCESS))
+}
+
+/// What the probes have to bring for a kind.
+fn wanted(kind: ProfileKind, whom: &Whom) -> anyhow::Result<Wanted> {
+    let scope = Some(whom.scope.clone());
+    let mut wanted = Wanted::default();
+    match kind {
+        ProfileKind::Cpu => wanted.cpu = scope,
+        ProfileKind::Offcpu | ProfileKind::Runq => wanted.sched = scope,
+        ProfileKind::Wall => (wanted.cpu, wanted.sched) = (scope.clone(), scope),
+        ProfileKind::Wakeup => (wanted.sched, wanted.wakeups) = (scope, true),
+        ProfileKind::Sock => {
+            let pids = whom.pids();
+            anyhow::ensure!(!pids.is_empty(), "sockets are watched one process at a time: say whose with --pid PID");
+            (wanted.sockets, wanted.socket_stacks) = (Some(pids), true);
+        }
     }
-    anyhow::ensure!(
-        all.total() > 0,
-        "no sample was taken: {} (longer --seconds or another --pid may help)",
-        if args.watch.pids.is_empty() { "the host was idle" } else { "the process did not run on a CPU in that time" }
-    );
-    let pid = match args.watch.pids.as_slice() {
-        [pid] => Some(crate::units::Pid(*pid)),
-        _ => None,
+    Ok(wanted)
+}
+
+/// What was seen.
+struct Seen {
+    all: StackCounts,
+    resolver: Resolver,
+    lost: Lost,
+    ledger: Option<Ledger>,
+}
+
+type Recording = Writer<Box<dyn std::io::Write>>;
+
+fn look(watching: &Watching, whom: &mut Whom, mut recording: Option<Recording>) -> anyhow::Result<Seen> {
+    let mut seen =
+        Seen { all: StackCounts::starting(Nanos(0)), resolver: Resolver::new(), lost: Lost::default(), ledger: None };
+    let mut slice = StackCounts::starting(Nanos(0));
+    let keep = |batch: &RawBatch| Ok(recording.as_mut().map_or(Ok(()), |r| r.append(batch))?);
+    let see = |event: &crate::event::Event<'_>| match &event.body {
+        Body::Stack(sample) => slice.observe(event.time, (**sample).clone()),
+        Body::Loss(reason, count) => seen.lost.set(*reason, *count),
+        Body::Ledger(row) => seen.ledger = Some(Ledger(*row)),
+        // Names are looked up while their process lives, and so at every tick.
+        Body::Tick => {
+            seen.resolver.resolve(&slice);
+            seen.all.merge(&slice);
+            slice = StackCounts::starting(event.time);
+        }
+        _ => {}
     };
-    let format = match args.format {
-        Format::Events => return Ok(()),
-        Format::Folded => ProfileFormat::Folded,
-        Format::Json => ProfileFormat::Json,
-        Format::Svg => ProfileFormat::Svg,
+    let Span { start, end } = watch_subject(watching, whom, keep, see)?;
+    seen.resolver.resolve(&slice);
+    seen.all.merge(&slice);
+    (seen.all.start, seen.all.end) = (start, end);
+    // Whole even when there is nothing in it: that the host was idle is a fact too.
+    if let Some(recording) = recording {
+        recording.finish(end, &serde_json::to_vec(seen.resolver.names())?)?;
+    }
+    Ok(seen)
+}
+
+fn recording(path: &Path) -> anyhow::Result<Recording> {
+    let host = Host::new(kernel_release(), monotonic());
+    let what = format!("write recording {}", path.display());
+    let out: Box<dyn std::io::Write> = if path == Path::new("-") {
+        Box::new(std::io::stdout())
+    } else {
+        Box::new(std::fs::File::create(path).context(what.clone())?)
     };
-    write_out(&path, &draw(&all, resolver.names(), pid, format, &lost)?.bytes)
+    Ok(Writer::to(out, what, &host)?)
+}
+
+#[expect(clippy::print_stderr, reason = "the ledger of a recording belongs beside it, not in the log")]
+fn tell(kind: ProfileKind, seen: &Seen, whom: &Whom) {
+    let Seen { all, resolver, lost, ledger } = seen;
+    let ledger = ledger.filter(|_| matches!(kind, ProfileKind::Cpu | ProfileKind::Wall));
+    let charged = whom.charged();
+    eprint!("{}", ledger::lines(&Account { kind, counts: all, names: resolver.names(), lost, ledger, charged }));
+}
+
+/// What is said of the command, and the exit code it gives.
+#[expect(clippy::print_stderr, reason = "the user wants to know how the command ended")]
+fn finish(command: &crate::run::oneshot::command::Launched, watching: &Watching) -> ExitCode {
+    match command.code() {
+        Some(0) => ExitCode::SUCCESS,
+        Some(code) => {
+            eprintln!("{} ended with exit code {code}", command.name());
+            ExitCode::from(code)
+        }
+        None => {
+            let (name, pid, seconds) = (command.name(), command.pid(), watching.length.as_secs_f64());
+            eprintln!("{name} goes on as process {pid}: it was recorded for at most {seconds} s");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn nothing(kind: ProfileKind, whom: &Whom) -> String {
+    let why = match kind {
+        ProfileKind::Cpu => format!("{} did not run on a CPU in that time", whom.text()),
+        ProfileKind::Sock => format!("{} read nothing that had waited", whom.text()),
+        _ => format!("{} did not wait in that time", whom.text()),
+    };
+    format!("no sample was taken: {why} (longer --seconds or another --pid may help)")
 }
 
 /// Writes a profile to a file, or to standard output for `-`.
@@ -145,29 +260,6 @@ pub fn write_out(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 #[expect(clippy::print_stderr, reason = "the user wants to know where the file is")]
 fn say_where(path: &Path) {
     eprintln!("wrote {}", path.display());
-}
-
-#[expect(clippy::print_stderr, reason = "the ledger of a recording belongs beside it, not in the log")]
-fn ledger(all: &StackCounts, resolver: &Resolver, lost: &Lost) {
-    let (mut frames, mut unnamed) = (0_u64, 0_u64);
-    for (key, tally) in &all.counts {
-        let count = tally.samples;
-        let places = places(&key.kernel, Space::Kernel).chain(places(&key.user, Space::User(key.pid)));
-        for (space, address) in places {
-            frames += count;
-            let named = resolver.names().get(space, address).is_some_and(|n| n.iter().all(|n| !n.contains("+0x")));
-            unnamed += if named { 0 } else { count };
-        }
-    }
-    eprintln!("samples {}", all.total());
-    for (reason, count) in lost.by_reason().into_iter().filter(|(_, count)| *count > 0) {
-        eprintln!("lost: {reason} {count}");
-    }
-    if frames > 0 {
-        // In tenths of a percent, rounded up: one that is there is never shown as none.
-        let tenths = (unnamed * 1000).div_ceil(frames);
-        eprintln!("frames without a name {}.{} %", tenths / 10, tenths % 10);
-    }
 }
 
 fn kernel_release() -> String {

@@ -20,6 +20,8 @@ pub enum Family {
     Syscalls,
     /// Socket residency.
     Sockets,
+    /// Births of processes and changes of program, for unwinding: with every family that takes stacks.
+    Processes,
     /// Waiting and thread totals.
     Sched,
     /// Wakers' stacks.
@@ -38,6 +40,7 @@ impl Family {
             Self::Cpu => "cpu",
             Self::Syscalls => "syscalls",
             Self::Sockets => "sockets",
+            Self::Processes => "processes",
             Self::Sched => "sched",
             Self::Wakeups => "wakeups",
             Self::Floor => "floor",
@@ -51,6 +54,7 @@ impl Family {
             Self::Syscalls => &[("syscall_enter", "sys_enter"), ("syscall_exit", "sys_exit")],
             // The reader's side first: an arrival that nobody retires would fill the marks.
             Self::Sockets => &[("sock_read", "sock_recv_length"), ("sock_arrive", "sk_data_ready")],
+            Self::Processes => &[("process_fork", "sched_process_fork"), ("process_exec", "sched_process_exec")],
             // Forks before switches: a thread that is not known yet is not followed.
             Self::Sched => &[("sched_fork", "sched_process_fork"), ("sched_switch", "sched_switch")],
             Self::Wakeups => &[("sched_waking", "sched_waking")],
@@ -61,6 +65,7 @@ impl Family {
     fn remedy(self) -> &'static str {
         match self {
             Self::Sockets => "it came with Linux 6.3; until then socket residency is degraded",
+            Self::Processes => "every kernel with BTF has it",
             Self::Sched | Self::Wakeups => "every kernel since 5.5 has it: was BTF stripped?",
             Self::Cpu | Self::Syscalls | Self::Floor => "it needs CONFIG_HAVE_SYSCALL_TRACEPOINTS",
         }

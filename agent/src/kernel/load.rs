@@ -1,7 +1,7 @@
 //! Loads the embedded object with the offsets of the running kernel. Programs are verified when they are first attached,
 //! so that a probe this kernel refuses takes no other with it.
 
-use agent_common::SyscallStats;
+use agent_common::{SyscallStats, UnwindRow};
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
@@ -10,6 +10,7 @@ use super::attach::{Family, Links};
 use super::btf::{Btf, BtfError};
 use super::diagnostics::Diagnostics;
 use super::offsets::Offsets;
+use super::unwind::shared::Shared;
 use crate::units::Nanos;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -22,13 +23,17 @@ pub struct LoadOptions {
     pub hertz: u64,
     /// Latency slots of system calls, a power of two up to 65,536.
     pub latency_slots: u32,
+    /// MiB of kernel memory for unwind tables. What finds no room is said, and its frames end there.
+    pub unwind_mib: u32,
+    /// How long an `apply` may wait for the tables of the processes that run, before the first sample.
+    pub settle: Nanos,
     /// One system call in so many is timed, in the mean; 1 times every call.
     pub latency_every: u32,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { hertz: 97, latency_slots: 65_536, latency_every: LATENCY_EVERY }
+        Self { hertz: 97, latency_slots: 65_536, unwind_mib: 12, settle: Nanos(0), latency_every: LATENCY_EVERY }
     }
 }
 
@@ -39,6 +44,12 @@ impl LoadOptions {
     /// Nanoseconds between two CPU samples of a CPU.
     pub fn period(&self) -> u64 {
         Nanos::SECOND.0 / self.hertz.max(1)
+    }
+
+    /// Rows that fit into the budget for unwind tables.
+    fn unwind_rows(&self) -> u32 {
+        let rows = (u64::from(self.unwind_mib) << 20) / size_of::<UnwindRow>() as u64;
+        u32::try_from(rows).unwrap_or(u32::MAX).max(1)
     }
 }
 
@@ -186,6 +197,7 @@ impl Probes {
         loader.override_global("CPU_PERIOD_NS", &period, true);
         loader.map_max_entries("WATCH", watch_words());
         loader.map_max_entries("SYSCALLS", syscall_entries());
+        loader.map_max_entries("ROWS", options.unwind_rows());
         let mut ebpf = loader.load(OBJECT)?;
         let diagnostics = Diagnostics::of(&mut ebpf);
         Ok(Self { ebpf, btf, kernel, offsets, options, links: Links::default(), diagnostics })
@@ -207,6 +219,17 @@ impl Probes {
     /// Hands on what the probes logged since the last time.
     pub fn hear(&mut self) {
         self.diagnostics.hear();
+    }
+
+    /// Takes an array out of the object and maps it.
+    pub(super) fn shared<T: agent_common::Wire>(&mut self, name: &'static str) -> Result<Shared<T>, LoadError> {
+        let missing = || LoadError::Map { what: name, cause: MapError::InvalidName { name: name.to_owned() } };
+        match self.ebpf.take_map(name) {
+            Some(aya::maps::Map::Array(data)) => {
+                Shared::map(data).map_err(|cause| LoadError::System { what: name, cause })
+            }
+            _ => Err(missing()),
+        }
     }
 
     /// Takes a map out of the object.

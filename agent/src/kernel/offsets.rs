@@ -24,6 +24,7 @@ const FIELDS: &[Field] = &[
     field("OFF_TASK_FLAGS", "task_struct.flags", Some(Family::Cpu)),
     field("OFF_TASK_CRED", "task_struct.cred", None),
     field("OFF_CRED_EUID", "cred.euid", None),
+    field("OFF_TASK_MM", "task_struct.mm", Some(Family::Cpu)),
     field("OFF_TASK_STATUS", "task_struct.thread_info.status", None),
     field("OFF_TASK_PID", "task_struct.pid", SCHED),
     field("OFF_TASK_STATE", "task_struct.__state", SCHED),

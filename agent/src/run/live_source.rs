@@ -72,7 +72,7 @@ impl LiveSource {
     pub(super) fn degraded(&self) -> Vec<String> {
         match self {
             #[cfg(feature = "ebpf")]
-            Self::Ebpf(_) => Vec::new(),
+            Self::Ebpf(source) => source.degraded(),
             Self::Host(_, why) => vec![why.clone()],
         }
     }

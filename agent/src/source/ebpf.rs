@@ -4,17 +4,19 @@
 //! Rows are sent when they changed. The kernel counts, this file copies: no threshold and no policy here.
 
 mod attempt;
+mod cgroups;
 mod pace;
 mod sched;
+mod stacks;
 mod wait_calls;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use agent_common::{
-    LOSS_REASONS, LossReason, PackedStart, RecordHeader, SYSCALL_FIRST, SocketRow, SocketSeen, SocketStats, SyscallKey,
-    SyscallRow, SyscallStats, Wire,
+    LOSS_REASONS, LossReason, PackedStart, SCOPE_CGROUPS, SYSCALL_FIRST, SocketRow, SocketSeen, SocketStats,
+    SyscallKey, SyscallRow, SyscallStats, WatchedCgroup, Wire,
 };
-use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
 
 use super::clock::monotonic;
 use super::host::{HostSource, Woken};
@@ -25,7 +27,7 @@ use super::{EventSource, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
 pub use crate::kernel::{Family, LoadOptions};
 use crate::kernel::{LoadError, Probes};
-use crate::units::{Nanos, Pid};
+use crate::units::{CgroupId, Nanos, Pid};
 pub use attempt::{Lack, Shortfall};
 
 const WATCH_CPU: u32 = 1;
@@ -35,10 +37,15 @@ const WATCH_SCHED: u32 = 8;
 /// What reads all of /proc, or all of a big table, is done once a second.
 const TICKS_A_SECOND: u64 = 10;
 
+/// How long the end of a look waits for the tables that its last samples need.
+const LAST_PATIENCE: Nanos = Nanos::SECOND;
+
 /// The live kernel.
 pub struct EbpfSource {
     probes: Probes,
     maps: Maps,
+    stacks: stacks::Stacks,
+    settle: Nanos,
     sched: sched::Sched,
     host: HostSource,
     wanted: Wanted,
@@ -55,7 +62,7 @@ struct Maps {
     /// A byte for each process number, eight to a word.
     watch: Array<MapData, u64>,
     scope: Array<MapData, u32>,
-    samples: RingBuf<MapData>,
+    cgroups: Array<MapData, WatchedCgroup>,
     lost: PerCpuArray<MapData, u64>,
     syscalls: PerCpuHashMap<MapData, SyscallKey, SyscallStats>,
     starts: Array<MapData, PackedStart>,
@@ -81,16 +88,19 @@ impl EbpfSource {
         let maps = Maps {
             watch: probes.map("WATCH")?,
             scope: probes.map("SCOPE")?,
-            samples: probes.map("SAMPLES")?,
+            cgroups: probes.map("CGROUPS")?,
             lost: probes.map("LOST")?,
             syscalls: probes.map("SYSCALLS")?,
             starts: probes.map("STARTS")?,
             sockets: probes.map("SOCKETS")?,
         };
+        let stacks = stacks::Stacks::new(&mut probes, Nanos(options.period()))?;
         let sched = sched::Sched::new(&mut probes, options)?;
         Ok(Self {
             probes,
             maps,
+            stacks,
+            settle: options.settle,
             sched,
             host: HostSource::new(inbox),
             wanted: Wanted::default(),
@@ -112,7 +122,11 @@ impl EbpfSource {
         if let Err(error) = self.watch(wanted) {
             degraded.push(error.to_string());
         }
+        if let Err(error) = self.stacks.follow(wanted, self.settle) {
+            degraded.push(error.to_string());
+        }
         let families = [
+            (Family::Processes, wanted.cpu.is_some() || wanted.sched.is_some() || wanted.socket_stacks),
             (Family::Cpu, wanted.cpu.is_some()),
             (Family::Syscalls, wanted.syscalls.is_some()),
             (Family::Sockets, wanted.sockets.is_some()),
@@ -144,6 +158,8 @@ impl EbpfSource {
     pub fn flush(&mut self, batch: &mut RawBatch) {
         self.ticks = self.ticks.next_multiple_of(TICKS_A_SECOND);
         self.sched.hurry();
+        self.stacks.drain(monotonic(), batch, &mut BTreeSet::new(), |record| self.sched.count(record));
+        self.stacks.finish(LAST_PATIENCE, batch);
         self.tick(batch);
     }
 
@@ -164,6 +180,11 @@ impl EbpfSource {
     /// Run time of the probes so far; known only where `kernel.bpf_stats_enabled` is set, because keeping it costs.
     pub fn run_time(&self) -> Option<Nanos> {
         self.probes.run_time()
+    }
+
+    /// What cannot be seen, although its probes are attached.
+    pub fn degraded(&self) -> Vec<String> {
+        self.stacks.degraded()
     }
 
     /// Names of the families that are attached.
@@ -197,6 +218,7 @@ impl EbpfSource {
     fn watch(&mut self, wanted: &Wanted) -> Result<(), LoadError> {
         let mut scope = 0;
         let mut bits: HashMap<u32, u32> = HashMap::new();
+        let mut cgroups: BTreeMap<CgroupId, u32> = BTreeMap::new();
         let mut add = |wish: Option<&Scope>, bit: u32| match wish {
             Some(Scope::Host) => scope |= bit,
             Some(Scope::Pids(pids)) => {
@@ -204,8 +226,13 @@ impl EbpfSource {
                     *bits.entry(pid.0).or_insert(0) |= bit;
                 }
             }
-            // Cgroups have a list of their own in the kernel.
-            Some(Scope::Cgroups(_)) | None => {}
+            Some(Scope::Cgroups(ids)) => {
+                scope |= bit << SCOPE_CGROUPS;
+                for id in ids {
+                    *cgroups.entry(*id).or_insert(0) |= bit;
+                }
+            }
+            None => {}
         };
         add(wanted.cpu.as_ref(), WATCH_CPU);
         add(wanted.syscalls.as_ref(), WATCH_SYSCALLS);
@@ -214,6 +241,7 @@ impl EbpfSource {
             add(Some(&Scope::Pids(pids.clone())), WATCH_SOCKETS);
         }
         let failed = |cause| LoadError::Map { what: "set the watch list", cause };
+        cgroups::watch(&mut self.maps.cgroups, &cgroups)?;
         self.maps.scope.set(0, scope, 0).map_err(failed)?;
         let changed = |pid: &&u32| self.bits.get(pid) != bits.get(pid);
         let pids: BTreeSet<u32> = self.bits.keys().chain(bits.keys()).filter(changed).copied().collect();
@@ -242,24 +270,12 @@ impl EbpfSource {
         self.sent_sockets.clear();
     }
 
-    /// Moves the samples that wait from the ring buffer into `batch`.
-    fn drain(&mut self, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
-        while let Some(record) = self.maps.samples.next() {
-            if let Some((_, body)) = RecordHeader::from_prefix(&record)
-                && let Some(pid) = body.first_chunk::<4>()
-            {
-                seen.insert(Pid(u32::from_ne_bytes(*pid)));
-            }
-            self.sched.count(&record);
-            batch.push_record(&record);
-        }
+    fn snapshot(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+        self.stacks.drain(now, batch, seen, |record| self.sched.count(record));
+        self.stacks.account(now, batch);
         if self.wanted.sched.is_some() {
             self.sched.tick(&mut self.probes, batch, seen);
         }
-    }
-
-    fn snapshot(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
-        self.drain(batch, seen);
         if self.wanted.syscalls.is_some() {
             self.snapshot_syscalls(now, batch, seen);
         }
@@ -268,7 +284,7 @@ impl EbpfSource {
         }
         for reason in LossReason::ALL {
             let Ok(counts) = self.maps.lost.get(&(reason as u32), 0) else { continue };
-            let count = counts.iter().fold(0_u64, |sum, c| sum.saturating_add(*c));
+            let count = counts.iter().fold(self.stacks.lost(reason), |sum, c| sum.saturating_add(*c));
             let sent = &mut self.sent_lost[reason as usize];
             if *sent != count {
                 *sent = count;
@@ -406,9 +422,17 @@ fn sum(key: SyscallKey, per_cpu: &[SyscallStats]) -> SyscallRow {
 
 impl EventSource for EbpfSource {
     async fn pull(&mut self, until: Nanos, batch: &mut RawBatch) -> Result<Pulled, SourceError> {
-        if self.host.wait(until, batch).await == Woken::Tick {
-            self.tick(batch);
+        loop {
+            tokio::select! {
+                biased;
+                woken = self.host.wait(until, batch) => {
+                    if woken == Woken::Tick {
+                        self.tick(batch);
+                    }
+                    return Ok(Pulled::Batch);
+                }
+                () = self.stacks.happened() => self.stacks.look(),
+            }
         }
-        Ok(Pulled::Batch)
     }
 }

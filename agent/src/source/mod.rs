@@ -2,6 +2,7 @@
 
 pub mod cgroups;
 pub mod clock;
+pub mod cpu_time;
 #[cfg(feature = "ebpf")]
 pub mod ebpf;
 pub mod host;

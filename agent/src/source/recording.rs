@@ -30,6 +30,11 @@ pub const MAX_NAMES_BYTES: usize = 64 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 const PREFIX_BYTES: usize = 16;
 
+/// Whether a file that begins with these bytes is a recording.
+pub fn is_recording(first: &[u8]) -> bool {
+    first.starts_with(&MAGIC)
+}
+
 /// Where a recording was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {

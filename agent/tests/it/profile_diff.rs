@@ -1,6 +1,6 @@
 //! Comparisons: what grew is named, and noise is not.
 
-use tidegate::profile::{Base, diff, diff_svg, diff_text};
+use tidegate::profile::{Base, Hotspots, diff, diff_svg, diff_text, hotspots};
 use tidegate::units::ProfileKind;
 
 use crate::profile_kit::{Dice, drawn, profile, user};
@@ -87,4 +87,48 @@ fn the_graph_is_red_where_it_grew_blue_where_it_shrank_and_says_what_has_gone() 
         assert!(!svg.contains(&format!("<title>{gone} (")));
         assert!(svg.contains(if base == Base::After { "40.0 % are gone" } else { "50.0 % are new" }), "{base:?}");
     }
+}
+
+/// The functions that are named, `baseline` and `now` being drawn with these chances.
+fn named(dice: &mut Dice, windows: usize, baseline: &[f64], now: &[f64], burst: f64) -> Vec<String> {
+    let mut bursty = |chances: &[f64]| {
+        let mut chances = chances.to_vec();
+        // A part of the work that comes and goes.
+        chances[3] *= 1.0 + burst * dice.next();
+        drawn(dice, 1_000, &chances)
+    };
+    let windows: Vec<_> = (0..windows).map(|_| bursty(baseline)).collect();
+    match hotspots(&bursty(now), &windows) {
+        Hotspots::Ranked(found) => found.iter().map(|hotspot| hotspot.frame.name.to_string()).collect(),
+        Hotspots::TooEarly { windows } => vec![format!("too early: {windows}")],
+    }
+}
+
+#[test]
+fn a_hot_spot_is_named_and_what_always_varies_is_not() {
+    let mut dice = Dice::new(5);
+    let chances: Vec<f64> = (1..100).map(|n| 1.0 / f64::from(n)).collect();
+    let mut grown = chances.clone();
+    grown[7] *= 4.0;
+    let (mut found, mut false_alarms) = (0, 0);
+    for _ in 0..100 {
+        let alarms = named(&mut dice, 30, &chances, &chances, 3.0);
+        false_alarms += usize::from(!alarms.is_empty());
+        found += usize::from(named(&mut dice, 30, &chances, &grown, 3.0).contains(&"f7".to_owned()));
+    }
+    assert!(false_alarms <= 12, "{false_alarms} of 100 quiet windows named a hot spot");
+    assert!(found >= 95, "a function that went from 2.4 % to 9 % was named {found} times in 100");
+    assert_eq!(named(&mut dice, 4, &chances, &grown, 0.0), ["too early: 4"]);
+}
+
+#[test]
+fn a_hot_spot_is_said_in_words() {
+    let before: Vec<_> = (0..10)
+        .map(|n| profile(ProfileKind::Cpu, &[("app;main;parse", 100 + n % 3, 0), ("app;main;write", 900, 0)]))
+        .collect();
+    let now = profile(ProfileKind::Cpu, &[("app;main;parse", 400, 0), ("app;main;write", 600, 0)]);
+    let Hotspots::Ranked(found) = hotspots(&now, &before) else { panic!("ten windows are enough") };
+    assert_eq!(found.len(), 1);
+    let words = found[0].words();
+    assert!(words.starts_with("parse grew by 29.9 ± 1.6 points, from 10.1 % to 40.0 %"), "{words}");
 }

@@ -7,14 +7,30 @@ mod cfi;
 mod compile;
 mod elf;
 mod expression;
+mod files;
+mod installed;
+mod loader;
+mod maps;
+mod regions;
+mod resume;
+mod ring;
+pub(super) mod shared;
+mod sideband;
+mod spaces;
 mod store;
 mod table;
+mod tracker;
+mod vdso;
+mod wakeup;
 mod walk;
 
 pub use compile::compile;
 pub use elf::{BuildId, Elf, FrameKind, FrameSection, Limits, Segment, TableError};
+pub use resume::Resumed;
 pub use store::{Added, Missing, Store, TableIndex};
 pub use table::{Skipped, Table, TableId, bias, row_at};
+pub use tracker::{Interest, Tracker};
+pub use wakeup::Wakeup;
 pub use walk::{Ip, Mapped, Registers, Space, caller, walk};
 
 #[cfg(test)]

@@ -6,24 +6,33 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Extra, Span, Watching};
+use super::{Extra, Span, Subject, Watching};
 use crate::event::{Decoder, Event, RawBatch};
 use crate::source::clock::monotonic;
 use crate::source::ebpf::{EbpfSource, LoadOptions};
 use crate::source::{EventSource as _, Pulled};
+use crate::units::Nanos;
+
+/// How long the first look waits for the unwind tables of what runs: whole stacks from the first sample on.
+const SETTLE: Nanos = Nanos::from_secs(2);
 
 /// Watches, and hands each event to `see`, each raw batch to `keep`. Says `attached` on standard error when the probes
 /// are in place: what happens from then on is seen. Ends early when interrupted, with what was seen so far.
-pub fn watch(
+pub fn watch_subject(
     watching: &Watching,
+    subject: &mut impl Subject,
     mut keep: impl FnMut(&RawBatch) -> anyhow::Result<()>,
     mut see: impl FnMut(&Event<'_>),
 ) -> anyhow::Result<Span> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let (_sender, inbox) = crate::source::inbox::inbox();
-        let usual =
-            LoadOptions { hertz: watching.hertz, latency_slots: watching.latency_slots, ..LoadOptions::default() };
+        let usual = LoadOptions {
+            hertz: watching.hertz,
+            latency_slots: watching.latency_slots,
+            settle: SETTLE,
+            ..LoadOptions::default()
+        };
         let options = match watching.extra {
             Extra::FullLatency => LoadOptions { latency_every: 1, ..usual },
             Extra::Nothing | Extra::Floor => usual,
@@ -38,6 +47,7 @@ pub fn watch(
         }
         let start = monotonic();
         say_attached();
+        subject.attached()?;
         let progress = progress(watching.length);
         let end = start + watching.length.into();
         let mut interrupted = std::pin::pin!(interrupt());
@@ -50,9 +60,12 @@ pub fn watch(
                 () = &mut interrupted, if !stopping => { stopping = true; source.flush(&mut batch); Pulled::End }
             };
             let now = monotonic();
-            let over = stopping || pulled == Pulled::End || now >= end;
+            let over = stopping || pulled == Pulled::End || now >= end || subject.is_over()?;
             if over && !stopping {
                 source.flush(&mut batch);
+            }
+            if over {
+                subject.ended()?;
             }
             keep(&batch)?;
             for event in Decoder::new(batch.bytes()) {

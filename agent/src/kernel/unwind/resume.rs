@@ -1,0 +1,100 @@
+//! Stacks that the kernel side could not finish, because something was not known yet: goes on from where it stopped, on the
+//! copy of the stack that came with the sample. It never reads the memory of a process, which has gone on since.
+
+use std::sync::Arc;
+
+use agent_common::{MAX_FRAMES, StackSample, UnwindEnd};
+
+use super::files::{Files, State};
+use super::installed::Installed;
+use super::spaces::{Code, Mapping};
+use super::tracker::Tracker;
+use super::walk::{Ip, Mapped, Registers, Space, walk};
+use crate::units::Nanos;
+
+/// What became of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resumed {
+    /// These frames follow those that the sample has; the stack ended so.
+    Done(Vec<u64>, UnwindEnd),
+    /// A table that it needs is being made.
+    Wait,
+}
+
+/// An address space of a moment ago, and a copy of one stack in it.
+struct Then<'a> {
+    mappings: Arc<Vec<Mapping>>,
+    files: &'a Files,
+    installed: &'a Installed,
+    begin: u64,
+    copy: &'a [u8],
+    /// Whether a table was asked for that is being made.
+    waits: bool,
+    /// Whether an address was asked for that is nowhere.
+    nowhere: bool,
+}
+
+impl Space for Then<'_> {
+    fn find(&mut self, address: u64) -> Mapped<'_> {
+        let after = self.mappings.partition_point(|m| m.begin <= address);
+        let mapping = after.checked_sub(1).and_then(|at| self.mappings.get(at)).filter(|m| address < m.end);
+        let Some(mapping) = mapping else {
+            self.nowhere = true;
+            return Mapped::Nothing;
+        };
+        let Code::File(file) = mapping.code else { return Mapped::Jit };
+        match self.files.state(file) {
+            State::Jit => Mapped::Jit,
+            State::None => Mapped::NoTable,
+            State::Pending => {
+                self.waits = true;
+                Mapped::NoTable
+            }
+            State::Table(number) => match self.files.bias(file, mapping.begin, mapping.offset) {
+                Some(bias) => Mapped::File { rows: self.installed.rows(*number), bias },
+                None => Mapped::NoTable,
+            },
+        }
+    }
+
+    fn word(&mut self, address: u64) -> Option<u64> {
+        let at = usize::try_from(address.checked_sub(self.begin)?).ok()?;
+        Some(u64::from_ne_bytes(*self.copy.get(at..)?.first_chunk()?))
+    }
+}
+
+impl Tracker {
+    /// Goes on with a stack of which `copy` is what lay on it from the stack pointer on.
+    pub fn resume(&mut self, time: Nanos, now: Nanos, sample: &StackSample, copy: &[u8]) -> Resumed {
+        let first = self.go_on(time, sample, copy);
+        let Some((resumed, nowhere)) = first else {
+            // Nobody told of this process: it may still be there to be asked.
+            return match self.scan(sample.pid, now).then(|| self.go_on(time, sample, copy)).flatten() {
+                Some((resumed, _)) => resumed,
+                None => Resumed::Done(vec![sample.resume_ip], UnwindEnd::NoMapping),
+            };
+        };
+        if !nowhere {
+            // It is known here and was not there: tell it once more.
+            self.spaces.touch_process(sample.pid);
+        }
+        resumed
+    }
+
+    /// Frames, and whether an address was found nowhere; `None` when the process is not known.
+    fn go_on(&self, time: Nanos, sample: &StackSample, copy: &[u8]) -> Option<(Resumed, bool)> {
+        let mappings = Arc::clone(self.spaces.at(sample.pid, time)?);
+        if mappings.is_empty() {
+            return None;
+        }
+        let at = if sample.resume_exact == 1 { Ip::Next } else { Ip::Return };
+        let registers = Registers { ip: sample.resume_ip, sp: sample.resume_sp, bp: sample.resume_bp, at };
+        let (files, installed, begin) = (&self.files, &self.installed, sample.resume_sp);
+        let mut then = Then { mappings, files, installed, begin, copy, waits: false, nowhere: false };
+        let mut frames = Vec::new();
+        let room = MAX_FRAMES.saturating_sub(usize::try_from(sample.user_len).unwrap_or(0) / 8);
+        let end = walk(&mut then, registers, room, &mut frames);
+        let resumed = if then.waits { Resumed::Wait } else { Resumed::Done(frames, end) };
+        Some((resumed, then.nowhere))
+    }
+}
