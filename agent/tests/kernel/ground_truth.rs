@@ -98,6 +98,8 @@ fn javascript_with_a_perf_map() {
 fn storm_of_short_processes() {
     let mut storm = compiled("gt-storm", "storm.c", &["gcc", "-O2", "-fomit-frame-pointer", "-no-pie"]);
     storm.watch = Watch::EveryChild;
+    // It is the whole host that is watched, and the tables of all its files are made first.
+    storm.settle = Nanos::from_secs(5);
     // A program that began a moment ago is unwound when the agent has read of it, and by then it may have ended; and the
     // loader of glibc finds its own callers by a register that is not followed while it binds a function.
     storm.whole = 960;
