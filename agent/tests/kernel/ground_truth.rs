@@ -102,7 +102,7 @@ fn storm_of_short_processes() {
     storm.settle = Nanos::from_secs(5);
     // A program that began a moment ago is unwound when the agent has read of it, and by then it may have ended; and the
     // loader of glibc finds its own callers by a register that is not followed while it binds a function.
-    storm.whole = 960;
+    storm.whole = 930;
     check(&storm);
 }
 
