@@ -10,6 +10,8 @@ use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 
+use crate::offsets::{CPU_PERIOD_NS, of64};
+
 /// Bit of a watched process that wants CPU samples; also the bit of [`SCOPE`] that means the whole host.
 pub const WATCH_CPU: u32 = 1;
 /// Likewise, system calls.
@@ -28,6 +30,19 @@ pub static WATCH: Array<u64> = Array::with_max_entries(4096, 0);
 /// there are watched cgroups.
 #[map]
 pub static SCOPE: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Entry 0: time between two CPU samples, ns, once it is no longer the one that the object was loaded with.
+#[map]
+static PERIODS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Time between two CPU samples, ns: what one stands for.
+#[inline(always)]
+pub fn cpu_period() -> u64 {
+    match PERIODS.get(0) {
+        Some(period) if *period != 0 => *period,
+        _ => of64(&CPU_PERIOD_NS),
+    }
+}
 
 /// Watched cgroups; the first without an id ends the list.
 #[map]

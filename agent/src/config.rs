@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use crate::control::budget::DEFAULT_BUDGET;
 use crate::history::Keeping;
-use crate::units::{Bytes, Nanos, ProfileKind};
+use crate::units::{Bytes, Nanos, ProfileKind, Ratio};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/tidegate/tidegate.toml";
@@ -23,7 +24,7 @@ pub const DEFAULT_STATE: &str = "/var/lib/tidegate";
 const DAY_S: u64 = 86_400;
 
 /// The agent's settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Path of the control socket.
     pub socket: PathBuf,
@@ -37,6 +38,8 @@ pub struct Config {
     pub hertz: u64,
     /// Kinds of profiles that are recorded all the time.
     pub kinds: Vec<ProfileKind>,
+    /// Share of the host that the agent may cost.
+    pub budget: Ratio,
     /// Latency slots of system calls.
     pub latency_slots: u32,
     /// Whether the agent tunes from its start; off, it starts paused.
@@ -117,6 +120,8 @@ enum Kind {
     Whole(i64, i64),
     PowerOfTwo(i64, i64),
     ProfileKinds,
+    /// Percent, from and to.
+    Percent(f64, f64),
 }
 
 const SOCKET: &str = "socket";
@@ -128,11 +133,12 @@ const HISTORY_DAYS: &str = "history.days";
 const CPU_ENABLED: &str = "cpu.enabled";
 const CPU_HZ: &str = "cpu.hz";
 const PROFILE_KINDS: &str = "profiles.kinds";
+const BUDGET: &str = "budget.percent";
 const LATENCY_SLOTS: &str = "syscalls.latency_slots";
 const TUNE_ENABLED: &str = "tune.enabled";
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 11] = [
+const KEYS: [(&str, Kind); 12] = [
     (SOCKET, Kind::AbsolutePath),
     (PAGES, Kind::AbsolutePath),
     (STATE, Kind::AbsolutePath),
@@ -143,6 +149,7 @@ const KEYS: [(&str, Kind); 11] = [
     // Above a kilohertz sampling disturbs what it measures.
     (CPU_HZ, Kind::Whole(1, 999)),
     (PROFILE_KINDS, Kind::ProfileKinds),
+    (BUDGET, Kind::Percent(0.1, 100.0)),
     (LATENCY_SLOTS, Kind::PowerOfTwo(1, 65_536)),
     (TUNE_ENABLED, Kind::OnOff),
 ];
@@ -160,6 +167,7 @@ impl Default for Config {
             cpu: Switch::On,
             hertz: 97,
             kinds: vec![ProfileKind::Cpu],
+            budget: DEFAULT_BUDGET,
             latency_slots: 65_536,
             tune: Switch::On,
         }
@@ -288,6 +296,7 @@ impl TryFrom<RawConfig> for Config {
         config.cpu = raw.switch(CPU_ENABLED).unwrap_or(config.cpu);
         config.hertz = raw.whole(CPU_HZ).unwrap_or(config.hertz);
         config.kinds = raw.value(PROFILE_KINDS).and_then(profile_kinds).unwrap_or(config.kinds);
+        config.budget = raw.value(BUDGET).and_then(percent).map_or(config.budget, |percent| Ratio(percent / 100.0));
         config.latency_slots = raw.whole(LATENCY_SLOTS).unwrap_or(config.latency_slots);
         config.tune = raw.switch(TUNE_ENABLED).unwrap_or(config.tune);
         Ok(config)
@@ -310,6 +319,10 @@ impl Kind {
                 let fits = |n: i64| (min..=max).contains(&n) && n.unsigned_abs().is_power_of_two();
                 (value.as_integer().is_some_and(fits), format!("a power of two from {min} to {max}"))
             }
+            Self::Percent(min, max) => {
+                let fits = percent(value).is_some_and(|n| (min..=max).contains(&n));
+                (fits, format!("a number from {min} to {max}"))
+            }
             Self::ProfileKinds => {
                 let names: Vec<String> = ProfileKind::ALL.iter().map(|kind| format!("\"{kind}\"")).collect();
                 (profile_kinds(value).is_some(), format!("a list of {}", names.join(", ")))
@@ -317,6 +330,11 @@ impl Kind {
         };
         (!fits).then_some(allowed)
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a percentage has two digits")]
+fn percent(value: &Value) -> Option<f64> {
+    value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))
 }
 
 /// A list of kinds of profiles, if it is one.

@@ -7,8 +7,7 @@ use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::PerfEventContext;
 
 use crate::emit::{self, From, What};
-use crate::maps::{WATCH_CPU, lost_many, watched};
-use crate::offsets::{CPU_PERIOD_NS, of64};
+use crate::maps::{WATCH_CPU, cpu_period, lost_many, watched};
 use crate::task;
 
 /// The account of this CPU's timer.
@@ -21,7 +20,7 @@ fn cpu_sample(ctx: PerfEventContext) -> u32 {
     let Some(account) = LEDGER.get_ptr_mut(0) else { return 0 };
     // SAFETY: a per-CPU value that only this timer uses.
     let account = unsafe { &mut *account };
-    let period = of64(&CPU_PERIOD_NS);
+    let period = cpu_period();
     let late = skipped(account, period);
     let counts = &mut account.counts;
     counts.fired += 1;

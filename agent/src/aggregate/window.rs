@@ -3,7 +3,7 @@
 //! A window is cut by a `Tick` event and covers what came before it. Everything is bounded; what does not fit makes
 //! room and is counted. A fact that did not arrive is absent from the window, never zero.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
@@ -15,7 +15,7 @@ use crate::aggregate::report::{self, Levels, Report, ReportDelta, ReportFault};
 use crate::aggregate::rows::{SocketRows, SocketTotals, SyscallRows, SyscallTotals, TaskDelta, TaskRows};
 use crate::aggregate::stacks::StackCounts;
 use crate::aggregate::table::Table;
-use crate::event::{Body, Event, Input, Process};
+use crate::event::{Body, Event, Input, Mapping, Process};
 use crate::units::{Nanos, Pid, PipelineName};
 
 /// How much is kept.
@@ -31,13 +31,23 @@ pub struct Limits {
     pub processes: usize,
     /// Pipelines.
     pub pipelines: usize,
+    /// Mappings that wait to be taken.
+    pub mappings: usize,
     /// Bytes of a recording's table of names.
     pub names_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { windows: 3, syscalls: 4_096, sockets: 1_024, processes: 8_192, pipelines: 1_024, names_bytes: 64 << 20 }
+        Self {
+            windows: 3,
+            syscalls: 4_096,
+            sockets: 1_024,
+            processes: 8_192,
+            pipelines: 1_024,
+            mappings: 32_768,
+            names_bytes: 64 << 20,
+        }
     }
 }
 
@@ -85,6 +95,7 @@ pub struct Aggregator {
     tasks: TaskRows,
     processes: Table<Pid, Process>,
     pipelines: BTreeMap<PipelineName, Reporter>,
+    mappings: VecDeque<Mapping>,
     names: Option<Vec<u8>>,
 }
 
@@ -112,6 +123,7 @@ impl Aggregator {
             tasks: TaskRows::with_capacity(limits.processes),
             processes: Table::with_capacity(limits.processes),
             pipelines: BTreeMap::new(),
+            mappings: VecDeque::new(),
             names: None,
         }
     }
@@ -123,7 +135,7 @@ impl Aggregator {
             Body::Stack(sample) => self.profiles.observe(time, *sample),
             Body::Thread(row) => self.profiles.observe_thread(time, &row),
             // For whoever looks names up; nothing is counted by it.
-            Body::Mapping(_where) => {}
+            Body::Mapping(mapping) => self.mapping(*mapping),
             Body::Ledger(row) => self.ledger = Ledger(row),
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),
@@ -194,6 +206,19 @@ impl Aggregator {
     /// The table of names of a recording, once it was seen.
     pub fn names(&self) -> Option<&[u8]> {
         self.names.as_deref()
+    }
+
+    /// Keeps where code is mapped until it is taken; of what nobody takes, the newest.
+    fn mapping(&mut self, mapping: Mapping) {
+        if self.mappings.len() >= self.limits.mappings {
+            self.mappings.pop_front();
+        }
+        self.mappings.push_back(mapping);
+    }
+
+    /// Where code is mapped, as far as it has been told since it was last taken.
+    pub fn take_mappings(&mut self) -> Vec<Mapping> {
+        self.mappings.drain(..).collect()
     }
 
     fn input(&mut self, input: &Input) {

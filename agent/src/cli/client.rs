@@ -34,6 +34,8 @@ pub struct Answer {
     pub content_type: String,
     /// The body.
     pub body: Vec<u8>,
+    /// What the agent could not put into it, in words.
+    pub incomplete: Option<String>,
 }
 
 /// Why there is no answer.
@@ -127,7 +129,8 @@ async fn ask_over(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> R
     driver.abort();
     if head.status.is_success() {
         let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        return Ok(Answer { content_type: content_type.to_owned(), body });
+        let incomplete = head.headers.get("x-tidegate-incomplete").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        return Ok(Answer { content_type: content_type.to_owned(), body, incomplete });
     }
     let problem = serde_json::from_slice(&body);
     Err(problem

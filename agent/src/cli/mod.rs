@@ -18,6 +18,7 @@ pub mod sockets;
 pub mod symbolizer;
 pub mod syscalls;
 pub mod table;
+pub mod top;
 pub mod tune;
 pub mod watching;
 
@@ -52,6 +53,7 @@ enum Command {
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
     Flame(flame::FlameArgs),
+    Top(top::TopArgs),
     Diff(diff::DiffArgs),
     Import(import::ImportArgs),
     Syscalls(syscalls::SyscallsArgs),
@@ -93,6 +95,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Record(args) => return record::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Flame(args) => flame::run(args),
+        Command::Top(args) => top::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Import(args) => import::run(args),
         Command::Syscalls(args) => syscalls::run(args),

@@ -76,6 +76,11 @@ impl Demand {
         *until = (*until).max(watch.until);
     }
 
+    /// Whether there is any watch.
+    pub fn is_watched(&self) -> bool {
+        !self.watches.is_empty()
+    }
+
     /// Forgets the watches that have ended.
     pub fn expire(&mut self, now: Nanos) {
         self.watches.retain(|_, until| *until > now);

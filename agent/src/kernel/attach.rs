@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use aya::maps::{Array, MapError};
 use aya::programs::perf_event::{PerfEventConfig, PerfEventLinkId, PerfEventScope, SamplePolicy, SoftwareEvent};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, Iter, PerfEvent, ProgramError};
@@ -10,6 +11,7 @@ use aya::util::online_cpus;
 
 use super::load::{LoadError, Probes};
 use super::waits::StacksOfWaits;
+use crate::units::Nanos;
 
 /// Probes that are attached together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,6 +151,28 @@ impl Probes {
         }
     }
 
+    /// Time between two samples of a CPU.
+    pub fn cpu_period(&self) -> Nanos {
+        Nanos(self.options.period().saturating_mul(u64::from(self.cpu_factor.max(1))))
+    }
+
+    /// Samples CPUs so many times as rarely as the options say. Period and weight change together: no sample is taken
+    /// by the one and counted by the other.
+    pub fn thin_cpu(&mut self, factor: u32) -> Result<(), LoadError> {
+        if factor == self.cpu_factor {
+            return Ok(());
+        }
+        let was_attached = self.is_attached(Family::Cpu);
+        self.detach(Family::Cpu);
+        self.cpu_factor = factor;
+        let failed = |cause| LoadError::Map { what: "set the sampling period", cause };
+        let period = self.cpu_period().0;
+        let map = self.ebpf.map_mut("PERIODS").ok_or(MapError::InvalidName { name: "PERIODS".to_owned() });
+        let mut periods: Array<_, u64> = map.and_then(Array::try_from).map_err(failed)?;
+        periods.set(0, period, 0).map_err(failed)?;
+        if was_attached { self.attach(Family::Cpu) } else { Ok(()) }
+    }
+
     /// Runs the walk over the descriptors of watched processes and returns what it wrote.
     pub fn walk_descriptors(&mut self) -> Result<Vec<u8>, LoadError> {
         self.walk("sock_iter", "task_file", "walk over descriptors")
@@ -226,7 +250,7 @@ impl Probes {
             LoadError::System { what: "list the CPUs that are online", cause }
         })?;
         // A period, not a frequency: it is what a sample stands for.
-        let policy = SamplePolicy::Period(self.options.period());
+        let policy = SamplePolicy::Period(self.cpu_period().0);
         if !self.links.loaded.contains("cpu_sample") {
             self.sampler()?.load().map_err(failed)?;
             self.links.loaded.insert("cpu_sample");

@@ -172,6 +172,10 @@ pub struct Probes {
     pub(super) offsets: Offsets,
     pub(super) options: LoadOptions,
     pub(super) links: Links,
+    /// CPU samples are so many times as rare as the options say.
+    pub(super) cpu_factor: u32,
+    /// While it is held the kernel keeps run times.
+    run_times: Option<std::os::fd::OwnedFd>,
     diagnostics: Diagnostics,
 }
 
@@ -200,20 +204,45 @@ impl Probes {
         loader.map_max_entries("ROWS", options.unwind_rows());
         let mut ebpf = loader.load(OBJECT)?;
         let diagnostics = Diagnostics::of(&mut ebpf);
-        Ok(Self { ebpf, btf, kernel, offsets, options, links: Links::default(), diagnostics })
+        Ok(Self {
+            ebpf,
+            btf,
+            kernel,
+            offsets,
+            options,
+            links: Links::default(),
+            cpu_factor: 1,
+            run_times: None,
+            diagnostics,
+        })
     }
 }
 
 impl Probes {
-    /// Run time of all loaded programs, where the kernel keeps it.
+    /// Run time of all loaded programs, while the kernel keeps it.
     pub fn run_time(&self) -> Option<Nanos> {
         const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
-        if std::fs::read_to_string(SWITCH).is_ok_and(|text| text.trim() == "1") {
+        let is_kept = || std::fs::read_to_string(SWITCH).is_ok_and(|text| text.trim() == "1");
+        (self.run_times.is_some() || is_kept()).then(|| {
             let times = self.ebpf.programs().filter_map(|(_, program)| program.info().ok());
-            Some(times.fold(Nanos(0), |sum, info| sum + Nanos::from(info.run_time())))
-        } else {
-            None
+            times.fold(Nanos(0), |sum, info| sum + Nanos::from(info.run_time()))
+        })
+    }
+
+    /// Has the kernel keep the run time of programs, for as long as nobody says otherwise and this agent lives.
+    pub fn keep_run_time(&mut self) -> Result<(), LoadError> {
+        if self.run_times.is_none() {
+            let kept = aya::sys::enable_stats(aya::sys::Stats::RunTime);
+            let failed =
+                |cause| LoadError::System { what: "keep the run time of probes", cause: std::io::Error::other(cause) };
+            self.run_times = Some(kept.map_err(failed)?);
         }
+        Ok(())
+    }
+
+    /// Ends that: it costs some ten nanoseconds each time a program runs.
+    pub fn drop_run_time(&mut self) {
+        self.run_times = None;
     }
 
     /// Hands on what the probes logged since the last time.

@@ -1,7 +1,9 @@
 //! The history behind the renderer: packed windows through, spans of a query into those of the database. Decides nothing.
 
-use crate::history::{Found, History, Placed, Record, Status, Wish};
+use crate::config::Config;
+use crate::history::{Found, History, Note, NoteKind, Placed, Record, Status, Wish};
 use crate::profile::Packed;
+use crate::run::core::TickOutcome;
 use crate::serve::archive::Archive;
 use crate::serve::span::Span;
 use crate::serve::view::HistoryView;
@@ -67,4 +69,27 @@ pub(super) fn wish(span: &Span, before: Nanos) -> Wish {
 pub(super) fn shown(history: Option<&History>) -> Option<HistoryView> {
     let Status { bytes, windows, taken, lost, problem: _, put_aside: _ } = history?.status();
     Some(HistoryView { bytes, windows, taken, lost: lost.by_cause() })
+}
+
+/// Starts the history, or says why there is none: the agent does without.
+pub(super) fn begin_history(config: &Config) -> (Option<History>, Option<String>) {
+    match config.history.clone().map(History::start) {
+        None => (None, None),
+        Some(Ok(history)) => (Some(history), None),
+        Some(Err(error)) => {
+            tracing::warn!("{error}");
+            (None, Some(error.to_string()))
+        }
+    }
+}
+
+/// Keeps the decisions of a tick.
+pub(super) fn keep_decisions(history: Option<&History>, outcome: &TickOutcome) {
+    let Some(history) = history else { return };
+    for decision in &outcome.decisions {
+        if let Ok(json) = serde_json::to_string(decision) {
+            let pipeline = decision.name.clone();
+            history.keep(Record::Note(Note { kind: NoteKind::Decision, pipeline, at: outcome.now, json }));
+        }
+    }
 }

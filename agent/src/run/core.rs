@@ -16,7 +16,7 @@ use crate::control::decide::{Hand, State, Tuning, decide};
 pub use crate::control::demand::{CpuSampling, Recording, Standing};
 use crate::control::demand::{Demand, Need};
 use crate::control::log::Log;
-use crate::event::{Body, Comm, Decoder, Event, Input, Process, RawBatch};
+use crate::event::{Body, Comm, Decoder, Event, Input, Mapping, Process, RawBatch};
 use crate::serve::view::{PipelineView, TuningState};
 use crate::signal::{Signals, Tracker};
 use crate::source::Wanted;
@@ -175,6 +175,21 @@ impl Core {
     /// Who a process is, when it is known.
     pub fn process(&self, pid: Pid) -> Option<&Process> {
         self.aggregator.process(pid)
+    }
+
+    /// Records other kinds all the time from now on.
+    pub fn set_standing(&mut self, standing: Standing) {
+        self.config.standing = standing;
+    }
+
+    /// Whether somebody watches something, beyond what is always recorded.
+    pub fn is_watched(&self) -> bool {
+        self.demand.is_watched()
+    }
+
+    /// Where code is mapped, as far as it has been told since it was last taken.
+    pub fn take_mappings(&mut self) -> Vec<Mapping> {
+        self.aggregator.take_mappings()
     }
 
     /// Losses since the start.

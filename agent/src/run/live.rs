@@ -13,12 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Config, Switch};
-use crate::event::{Input, RawBatch, WatchKind};
+use crate::event::{Input, Mapping, RawBatch, WatchKind};
 use crate::history::{History, Note, NoteKind, Record};
-use crate::run::archive::{HistoryArchive, shown};
-use crate::run::core::{Core, CoreConfig, CpuSampling, Recording, Standing, TickOutcome};
+use crate::run::archive::{HistoryArchive, begin_history, keep_decisions, shown};
+use crate::run::core::{Core, CoreConfig, Standing, TickOutcome};
+use crate::run::kinds::{recorded, standing};
 use crate::run::live_source::LiveSource;
 use crate::run::liveness::Liveness;
+use crate::run::overhead::{AskedFor, Measure, Overhead};
 use crate::run::own_cost::OwnCostMeter;
 use crate::run::recorder::Recorder;
 use crate::serve::accept::{Limits, serve};
@@ -30,11 +32,11 @@ use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
 use crate::serve::render::{Renderer, Stretch};
 use crate::serve::routes::router;
-use crate::serve::view::{Listed, PipelineView, View};
+use crate::serve::view::{Listed, OwnCost, PipelineView, View};
 use crate::source::clock::{boottime, monotonic, wall};
 use crate::source::inbox::InboxSender;
 use crate::source::recording::Host;
-use crate::source::{EventSource as _, Pulled, Wanted};
+use crate::source::{EventSource as _, Measuring, Pulled, Wanted};
 use crate::units::{Nanos, Pid, ProfileKind, Uid};
 
 /// Time after which a probe that was refused is tried again.
@@ -88,13 +90,16 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     if config.tune == Switch::Off {
         sender.send(Input::Pause).context("pause tuning")?;
     }
-    let core = Core::new(CoreConfig { standing: standing(config), ..CoreConfig::default() }, started);
+    let core = Core::new(CoreConfig { standing: standing(config, &[]), ..CoreConfig::default() }, started);
     let mut agent = Agent {
         core,
         source,
         publisher: Publisher::new(pages, agent),
         liveness: Liveness::default(),
         own: OwnCostMeter::default(),
+        overhead: Overhead::new(config.budget, cpus(), started),
+        standing: standing(config, &[]),
+        config: config.clone(),
         renderer,
         named: started,
         closed: started,
@@ -106,6 +111,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         recording,
         history,
         no_history,
+        mappings: Vec::new(),
         signals_kept: started,
         syscalls: Arc::default(),
         sockets: Arc::default(),
@@ -146,43 +152,12 @@ pub async fn asked_to_stop() {
     }
 }
 
+fn cpus() -> u32 {
+    std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()).unwrap_or(1)
+}
+
 fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
-}
-
-/// What the configuration records all the time.
-fn standing(config: &Config) -> Standing {
-    use ProfileKind::{Cpu, Offcpu, Runq, Sock, Wakeup, Wall};
-    let always = |kinds: &[ProfileKind]| {
-        if kinds.iter().any(|kind| config.kinds.contains(kind)) { Recording::Always } else { Recording::OnDemand }
-    };
-    Standing {
-        cpu: match (config.cpu, always(&[Cpu, Wall])) {
-            (Switch::On, Recording::Always) => CpuSampling::Always,
-            _ => CpuSampling::OnDemand,
-        },
-        sched: always(&[Offcpu, Runq, Wall, Wakeup]),
-        wakeups: always(&[Wakeup]),
-        socket_stacks: always(&[Sock]),
-    }
-}
-
-/// The kinds of profiles that can be made of what is wanted and can be had.
-fn recorded(wanted: &Wanted, attached: &[&'static str]) -> BTreeSet<ProfileKind> {
-    let had = |what: WatchKind, is_wanted: bool| is_wanted && attached.contains(&what.family());
-    let cpu = had(WatchKind::Cpu, wanted.cpu.is_some());
-    let sched = had(WatchKind::Sched, wanted.sched.is_some());
-    let wakeups = sched && had(WatchKind::Wakeups, wanted.wakeups);
-    let sock = had(WatchKind::SocketStacks, wanted.socket_stacks && wanted.sockets.is_some());
-    let kinds = [
-        (ProfileKind::Cpu, cpu),
-        (ProfileKind::Offcpu, sched),
-        (ProfileKind::Runq, sched),
-        (ProfileKind::Wall, cpu && sched),
-        (ProfileKind::Wakeup, wakeups),
-        (ProfileKind::Sock, sock),
-    ];
-    kinds.into_iter().filter(|(_, is_recorded)| *is_recorded).map(|(kind, _)| kind).collect()
 }
 
 struct Agent {
@@ -191,6 +166,11 @@ struct Agent {
     publisher: Publisher,
     liveness: Liveness,
     own: OwnCostMeter,
+    overhead: Overhead,
+    standing: Standing,
+    config: Config,
+    /// Mappings that found the renderer's queue full.
+    mappings: Vec<Mapping>,
     renderer: Renderer,
     /// End of the newest slice whose names have been looked up.
     named: Nanos,
@@ -262,6 +242,12 @@ impl Agent {
         degraded.extend(self.history.iter().flat_map(|history| history.status().degraded()));
         self.keep_signals(now, &pipelines);
         self.hand_over();
+        let names = self.renderer.names_view();
+        degraded.extend(names.degraded.clone());
+        let own = self.own.read(now, self.overhead.probes_time(), names.symbolizer);
+        degraded.extend(self.keep_to_budget(now, &own));
+        let budget = self.overhead.view(Nanos(Nanos::SECOND.0 / self.config.hertz.max(1)));
+        degraded.extend(budget.degraded());
         let view = View {
             now,
             started: self.started,
@@ -276,7 +262,9 @@ impl Agent {
             sockets: Arc::clone(&self.sockets),
             lost: self.core.lost(),
             losses: self.losses.clone(),
-            own: self.own.read(now, self.source.probes_time()),
+            own,
+            budget,
+            names,
             attached: self.source.attached(),
             degraded,
         };
@@ -297,8 +285,30 @@ impl Agent {
         }
     }
 
+    /// Measures what the agent costs, and leaves out what is too much. Returns what could not be set.
+    fn keep_to_budget(&mut self, now: Nanos, own: &OwnCost) -> Option<String> {
+        let asked_for = if self.core.is_watched() { AskedFor::Something } else { AskedFor::Nothing };
+        let due = self.overhead.tick(now, own, self.source.probes_time(), asked_for);
+        match due.measure {
+            Some(Measure::Begin) => self.source.measure_run_time(Measuring::On),
+            Some(Measure::End) => self.source.measure_run_time(Measuring::Off),
+            None => {}
+        }
+        let step = due.step?;
+        self.standing = standing(&self.config, self.overhead.shed());
+        self.core.set_standing(self.standing);
+        tracing::info!(step = ?step, "the agent's own cost has led to another step");
+        self.source.thin(step.cpu_factor, step.wait_factor)
+    }
+
     /// Hands over what has closed: slices for their names while their processes live, windows to be kept.
     fn hand_over(&mut self) {
+        self.mappings.extend(self.core.take_mappings());
+        if !self.mappings.is_empty()
+            && let Err(refused) = self.renderer.learn(std::mem::take(&mut self.mappings))
+        {
+            self.mappings = refused;
+        }
         let closed = self.core.take_closed();
         if !closed.is_empty() {
             let kinds: Arc<[ProfileKind]> = self.recorded.iter().copied().collect();
@@ -361,28 +371,6 @@ impl Agent {
         }
         (self.wanted, self.refused, self.applied) = (wanted, refused, now);
         self.recorded.extend(recorded(&self.wanted, &self.source.attached()));
-    }
-}
-
-/// Starts the history, or says why there is none: the agent does without.
-fn begin_history(config: &Config) -> (Option<History>, Option<String>) {
-    match config.history.clone().map(History::start) {
-        None => (None, None),
-        Some(Ok(history)) => (Some(history), None),
-        Some(Err(error)) => {
-            tracing::warn!("{error}");
-            (None, Some(error.to_string()))
-        }
-    }
-}
-
-fn keep_decisions(history: Option<&History>, outcome: &TickOutcome) {
-    let Some(history) = history else { return };
-    for decision in &outcome.decisions {
-        if let Ok(json) = serde_json::to_string(decision) {
-            let pipeline = decision.name.clone();
-            history.keep(Record::Note(Note { kind: NoteKind::Decision, pipeline, at: outcome.now, json }));
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::event::RawBatch;
 use crate::source::ebpf::{EbpfSource, LoadOptions};
 use crate::source::host::HostSource;
 use crate::source::inbox::{InboxSender, inbox};
-use crate::source::{EventSource, Pulled, SourceError, Wanted};
+use crate::source::{EventSource, Measuring, Pulled, SourceError, Wanted};
 use crate::units::Nanos;
 
 /// A source that follows this host.
@@ -74,6 +74,29 @@ impl LiveSource {
             #[cfg(feature = "ebpf")]
             Self::Ebpf(source) => source.degraded(),
             Self::Host(_, why) => vec![why.clone()],
+        }
+    }
+
+    /// Has the kernel keep the run time of the probes, or no more.
+    pub(super) fn measure_run_time(&mut self, on: Measuring) {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.measure_run_time(on),
+            Self::Host(_, _) => {
+                let (Measuring::On | Measuring::Off) = on; // It has none.
+            }
+        }
+    }
+
+    /// Samples CPUs and waits so many times as rarely as configured; returns why not, if not.
+    pub(super) fn thin(&mut self, cpu: u32, waits: u32) -> Option<String> {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.thin(cpu, waits),
+            Self::Host(_, _) => {
+                tracing::debug!(cpu, waits, "nothing is sampled here");
+                None
+            }
         }
     }
 

@@ -36,6 +36,18 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 const OWN_CPU: Metric = counter("tidegate_own_cpu_seconds_total", "CPU time of the agent itself, by mode");
 const OWN_MEMORY: Metric = gauge("tidegate_own_resident_bytes", "Resident memory of the agent");
 const OWN_PROBES: Metric = counter("tidegate_own_probes_seconds_total", "Run time of the agent's probes in the kernel");
+const OWN_CHILDREN: Metric =
+    counter("tidegate_own_children_cpu_seconds_total", "CPU time of the agent's own processes");
+const STEAL: Metric = counter("tidegate_host_steal_seconds_total", "CPU time that this virtual machine was not given");
+const BUDGET: Metric = gauge("tidegate_budget_ratio", "Share of the host that the agent may cost");
+const BUDGET_USED: Metric = gauge("tidegate_budget_used_ratio", "Share of the host that it cost over ten seconds");
+const BUDGET_STEP: Metric = gauge("tidegate_budget_step", "What is left out for it: 0 is nothing");
+const PROFILE_PERIOD: Metric = gauge("tidegate_profile_cpu_period_seconds", "Time between two samples of a CPU");
+const SYMBOLIZER_STARTED: Metric = counter("tidegate_symbolizer_started_total", "Symbolizers started");
+const SYMBOLIZER_DIED: Metric =
+    counter("tidegate_symbolizer_died_total", "Symbolizers that died of a file or were ended");
+const SYMBOLIZER_REFUSED: Metric =
+    counter("tidegate_symbolizer_refused_files_total", "Files not shown to a symbolizer");
 const LOST: Metric = counter("tidegate_lost_total", "What was lost, by reason");
 const INBOX_REFUSED: Metric = counter("tidegate_inbox_refused_total", "Requests refused because the inbox was full");
 const HISTORY_BYTES: Metric = gauge("tidegate_history_bytes", "Bytes of the history in use");
@@ -64,10 +76,19 @@ const GENERATION: Metric = gauge("tidegate_pipeline_settings_generation", "Gener
 const DECISIONS: Metric = counter("tidegate_pipeline_decisions_total", "Decisions, by reason");
 
 /// All of them.
-pub const METRICS: [Metric; 28] = [
+pub const METRICS: [Metric; 37] = [
     OWN_CPU,
     OWN_MEMORY,
     OWN_PROBES,
+    OWN_CHILDREN,
+    STEAL,
+    BUDGET,
+    BUDGET_USED,
+    BUDGET_STEP,
+    PROFILE_PERIOD,
+    SYMBOLIZER_STARTED,
+    SYMBOLIZER_DIED,
+    SYMBOLIZER_REFUSED,
     LOST,
     INBOX_REFUSED,
     HISTORY_BYTES,
@@ -127,6 +148,17 @@ impl Collected {
         family(to, OWN_CPU, "mode", [("user", seconds(own.user_cpu_ns)), ("system", seconds(own.system_cpu_ns))])?;
         alone(to, OWN_MEMORY, Some(whole(own.resident_bytes)))?;
         alone(to, OWN_PROBES, own.probes_ns.map(seconds))?;
+        alone(to, OWN_CHILDREN, Some(seconds(own.children_cpu_ns)))?;
+        alone(to, STEAL, own.steal_ns.map(seconds))?;
+        let budget = &self.view.budget;
+        alone(to, BUDGET, Some(budget.budget.0))?;
+        alone(to, BUDGET_USED, budget.share.map(|share| share.0))?;
+        alone(to, BUDGET_STEP, Some(count(budget.step)))?;
+        alone(to, PROFILE_PERIOD, Some(budget.cpu_period.as_secs_f64()))?;
+        let names = &self.view.names;
+        alone(to, SYMBOLIZER_STARTED, Some(whole(names.started)))?;
+        alone(to, SYMBOLIZER_DIED, Some(whole(names.died)))?;
+        alone(to, SYMBOLIZER_REFUSED, Some(whole(names.refused)))?;
         family(to, LOST, "reason", self.view.lost.by_reason().map(|(reason, count)| (reason, whole(count))))?;
         alone(to, INBOX_REFUSED, Some(whole(self.inbox_refused)))
     }

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod body;
 pub mod check;
 pub mod claims;
+pub mod compare;
 pub mod filter;
 pub mod handlers;
 mod labels;

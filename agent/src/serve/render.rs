@@ -3,19 +3,23 @@
 //! Slices are handed over when they close, while their processes most likely still live; windows follow, are named and
 //! kept packed; a request draws from those.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
+use crate::event::Mapping;
 pub use crate::profile::Format as ProfileFormat;
 use crate::profile::model::Profile;
 use crate::profile::{About, FormatError, name_stacks, plain_owner, write};
 use crate::serve::archive::Archive;
+use crate::serve::compare::{self, Comparison};
 use crate::serve::filter::Filter;
+use crate::serve::span::Span;
+use crate::serve::view::NamesView;
 use crate::serve::windows::{Found, Windows};
 pub use crate::serve::windows::{Question, Stretch};
 use crate::symbolize::Names;
@@ -53,6 +57,9 @@ pub enum RenderError {
         /// What could not be read of the history.
         trouble: Option<String>,
     },
+    /// There is nothing of before to compare with.
+    #[error("no baseline")]
+    NoBaseline,
     /// It was recorded, and nothing was seen.
     #[error("no sample")]
     NothingSeen,
@@ -70,24 +77,32 @@ pub enum RenderError {
 enum Job {
     Resolve(Arc<StackCounts>),
     Close(Stretch),
+    Learn(Vec<Mapping>),
     Names(oneshot::Sender<Vec<u8>>),
-    Render(Box<RenderRequest>, oneshot::Sender<Result<Rendered, RenderError>>),
+    Render(Box<RenderRequest>, Reply),
+    Compare(Box<(Question, Comparison)>, Reply),
+    Rank(Box<(Question, Span, usize)>, Reply),
 }
+
+type Reply = oneshot::Sender<Result<Rendered, RenderError>>;
 
 /// A handle to the thread; cheap to clone. The thread ends with the last handle.
 #[derive(Clone, Debug)]
 pub struct Renderer {
     jobs: SyncSender<Job>,
     skipped: Arc<AtomicU64>,
+    names: Arc<Mutex<NamesView>>,
 }
 
 impl Renderer {
     /// Starts the thread; what memory does not hold is in `archive`.
     pub fn start(archive: impl Archive + 'static) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(CAPACITY);
-        let work = move || work(&queue, Windows::over(Box::new(archive)));
+        let names = Arc::<Mutex<NamesView>>::default();
+        let shown = Arc::clone(&names);
+        let work = move || work(&queue, Windows::over(Box::new(archive)), &shown);
         std::thread::Builder::new().name("tg-render".to_owned()).spawn(work)?;
-        Ok(Self { jobs, skipped: Arc::default() })
+        Ok(Self { jobs, skipped: Arc::default(), names })
     }
 
     /// Hands a slice over for its names to be looked up. A full queue skips it: what is missing is looked up later.
@@ -103,6 +118,19 @@ impl Renderer {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("a window of profiles is lost: the thread that names them is behind, or has ended");
         }
+    }
+
+    /// Tells where code is mapped; hands it back when the queue is full, to be told again.
+    pub fn learn(&self, mappings: Vec<Mapping>) -> Result<(), Vec<Mapping>> {
+        match self.jobs.try_send(Job::Learn(mappings)) {
+            Err(TrySendError::Full(Job::Learn(mappings))) => Err(mappings),
+            _ => Ok(()),
+        }
+    }
+
+    /// How those do who look names up.
+    pub fn names_view(&self) -> NamesView {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Windows lost because the thread was behind.
@@ -124,6 +152,20 @@ impl Renderer {
         answer.await.unwrap_or(Err(RenderError::Gone))
     }
 
+    /// Compares two spans.
+    pub async fn compare(&self, question: Question, comparison: Comparison) -> Result<Rendered, RenderError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Compare(Box::new((question, comparison)), reply))?;
+        answer.await.unwrap_or(Err(RenderError::Gone))
+    }
+
+    /// Ranks what takes most, and what grew since the span of before.
+    pub async fn rank(&self, question: Question, before: Span, most: usize) -> Result<Rendered, RenderError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Rank(Box::new((question, before, most)), reply))?;
+        answer.await.unwrap_or(Err(RenderError::Gone))
+    }
+
     fn send(&self, job: Job) -> Result<(), RenderError> {
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => RenderError::Busy,
@@ -132,7 +174,7 @@ impl Renderer {
     }
 }
 
-fn work(queue: &Receiver<Job>, mut windows: Windows) {
+fn work(queue: &Receiver<Job>, mut windows: Windows, names: &Mutex<NamesView>) {
     // Names are never urgent: whatever the host runs goes first. Failing that, they cost a little latency.
     if let Err(errno) = rustix::process::nice(10) {
         tracing::debug!(%errno, "lower the priority of the renderer");
@@ -141,18 +183,24 @@ fn work(queue: &Receiver<Job>, mut windows: Windows) {
         match job {
             Job::Resolve(slice) => windows.note(&slice),
             Job::Close(window) => windows.close(&window),
+            Job::Learn(mappings) => mappings.iter().for_each(|mapping| windows.learn(mapping)),
             Job::Names(reply) => {
                 let json = serde_json::to_vec(windows.names()).unwrap_or_default();
                 if reply.send(json).is_err() {
                     tracing::debug!("nobody waits for the names any more");
                 }
             }
-            Job::Render(request, reply) => {
-                if reply.send(render(&mut windows, &request)).is_err() {
-                    tracing::debug!("a profile was drawn for a client that has gone");
-                }
-            }
+            Job::Render(request, to) => answer(to, render(&mut windows, &request)),
+            Job::Compare(asked, to) => answer(to, compare::compare(&mut windows, &asked.0, &asked.1)),
+            Job::Rank(asked, to) => answer(to, compare::rank(&mut windows, &asked.0, asked.1, asked.2)),
         }
+        *names.lock().unwrap_or_else(PoisonError::into_inner) = windows.names_view();
+    }
+}
+
+fn answer(to: Reply, drawn: Result<Rendered, RenderError>) {
+    if to.send(drawn).is_err() {
+        tracing::debug!("a profile was drawn for a client that has gone");
     }
 }
 

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::serve::app::App;
-use crate::serve::handlers::{host, knobs, pipelines, profiles, tuning, watch};
+use crate::serve::handlers::{compare, host, knobs, pipelines, profiles, tuning, watch};
 use crate::serve::peer::{Peer, Role};
 use crate::serve::problem::{self, Refusal};
 use crate::units::{PipelineName, Uid};
@@ -58,6 +58,8 @@ pub static ROUTES: &[Route] = routes! {
     GET    "/v1/doctor"                    Root     host::doctor;
     GET    "/v1/metrics"                   Root     host::metrics;
     GET    "/v1/profiles/{kind}"           Anyone   profiles::profile;
+    GET    "/v1/profiles/{kind}/diff"      Anyone   compare::diff;
+    GET    "/v1/hotspots"                  Anyone   compare::hotspots;
     GET    "/v1/syscalls"                  Root     watch::syscalls;
     GET    "/v1/sockets"                   Root     watch::sockets;
     GET    "/v1/pipelines"                 AnyOwner pipelines::list;

@@ -11,7 +11,7 @@ use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
 use crate::event::Comm;
 use crate::serve::losses::LossLog;
-use crate::units::{Generation, Nanos, Pid, PipelineName, ProfileKind, Settings, Uid};
+use crate::units::{Generation, Nanos, Pid, PipelineName, ProfileKind, Ratio, Settings, Uid};
 
 /// Everything the routes may show.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,10 @@ pub struct View {
     pub syscalls: Arc<Vec<Listed<SyscallRow>>>,
     /// Sockets, likewise.
     pub sockets: Arc<Vec<Listed<SocketRow>>>,
+    /// Where the budget of the agent's own cost stands.
+    pub budget: BudgetView,
+    /// How those do who look names up.
+    pub names: NamesView,
     /// How the history does; absent where there is none.
     pub history: Option<HistoryView>,
     /// Losses since the start.
@@ -99,6 +103,71 @@ pub enum TuningState {
     Paused,
 }
 
+/// Where the budget of the agent's own cost stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BudgetView {
+    /// Share of the host that it may cost.
+    pub budget: Ratio,
+    /// Share that it cost over the last ten seconds; absent when that is not known yet.
+    pub share: Option<Ratio>,
+    /// Step of the ladder: 0 when nothing is left out.
+    pub step: usize,
+    /// Time between two samples of a CPU.
+    pub cpu_period: Nanos,
+    /// It is so many times as long as configured.
+    pub cpu_factor: u32,
+    /// Time between two stacks of waits is so many times as long.
+    pub wait_factor: u32,
+    /// Kinds that are not recorded unless somebody asks.
+    pub shed: &'static [ProfileKind],
+}
+
+impl BudgetView {
+    /// What is left out, in words; nothing while nothing is.
+    pub fn degraded(&self) -> Option<String> {
+        use std::fmt::Write as _;
+        if self.step == 0 {
+            return None;
+        }
+        let percent = |share: Ratio| share.0 * 100.0;
+        let mut text = format!("budget: the agent may cost {} % of the host", percent(self.budget));
+        let mut say = |part: std::fmt::Arguments<'_>| text.write_fmt(part).expect("a string takes everything");
+        if let Some(share) = self.share {
+            say(format_args!(" and cost {:.2} %", percent(share)));
+        }
+        say(format_args!(", step {}:", self.step));
+        if self.cpu_factor > 1 {
+            say(format_args!(" CPUs are sampled {} times as rarely,", self.cpu_factor));
+        }
+        if self.wait_factor > 1 {
+            say(format_args!(" stacks of waits {} times as rarely (their totals stay exact),", self.wait_factor));
+        }
+        for kind in self.shed {
+            say(format_args!(" no {kind},"));
+        }
+        text.pop();
+        text.push_str(" (raise `[budget] percent` in the configuration, or ask for what is missing with seconds=)");
+        Some(text)
+    }
+}
+
+/// How those do who look names up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamesView {
+    /// The process that reads files of programs, if one runs.
+    pub symbolizer: Option<Pid>,
+    /// Such processes started.
+    pub started: u64,
+    /// Such processes that died of a file or had to be ended.
+    pub died: u64,
+    /// Files that were not shown to them.
+    pub refused: u64,
+    /// Addresses that are known.
+    pub addresses: u64,
+    /// What works less well, in words.
+    pub degraded: Option<String>,
+}
+
 /// How the history does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistoryView {
@@ -121,8 +190,19 @@ pub struct OwnCost {
     pub system_cpu_ns: u64,
     /// Resident memory, bytes.
     pub resident_bytes: u64,
+    /// CPU time of the processes that it started, user and kernel, ns.
+    pub children_cpu_ns: u64,
+    /// CPU time that the host did not get from the one it runs on (a virtual machine's steal time), ns, of all CPUs.
+    pub steal_ns: Option<u64>,
     /// Run time of its probes, ns; absent where the kernel keeps no statistics.
     pub probes_ns: Option<u64>,
+}
+
+impl OwnCost {
+    /// CPU time of the agent and its children.
+    pub fn cpu(&self) -> Nanos {
+        Nanos(self.user_cpu_ns) + Nanos(self.system_cpu_ns) + Nanos(self.children_cpu_ns)
+    }
 }
 
 /// A row of the system call listing.

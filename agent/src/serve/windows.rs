@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
+use crate::event::Mapping;
 use crate::profile::model::{Builder, Owner, Profile};
 use crate::profile::{Packed, name_stacks};
 use crate::serve::archive::Archive;
 use crate::serve::filter::{Filter, Viewer};
 use crate::serve::labels::Labels;
 use crate::serve::span::Span;
+use crate::serve::view::NamesView;
 use crate::symbolize::{Names, Resolver};
 use crate::units::{Nanos, ProfileKind};
 
@@ -90,6 +92,24 @@ impl Windows {
     /// The names that are known.
     pub(super) fn names(&self) -> &Names {
         self.resolver.names()
+    }
+
+    /// Notes where code is mapped.
+    pub(super) fn learn(&mut self, mapping: &Mapping) {
+        self.resolver.learn(mapping);
+    }
+
+    /// How those do who look names up.
+    pub(super) fn names_view(&self) -> NamesView {
+        let stats = self.resolver.stats();
+        NamesView {
+            symbolizer: self.resolver.symbolizer(),
+            started: stats.started,
+            died: stats.died,
+            refused: stats.refused.iter().sum(),
+            addresses: self.resolver.names().len() as u64,
+            degraded: stats.degraded(),
+        }
     }
 
     /// Names a window and keeps it, one profile for each kind that was recorded.

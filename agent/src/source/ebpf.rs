@@ -23,7 +23,7 @@ use super::host::{HostSource, Woken};
 use super::in_flight::in_flight;
 use super::inbox::Inbox;
 use super::processes::look_up;
-use super::{EventSource, Pulled, Scope, SourceError, Wanted};
+use super::{EventSource, Measuring, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
 pub use crate::kernel::{Family, LoadOptions};
 use crate::kernel::{LoadError, Probes};
@@ -56,6 +56,8 @@ pub struct EbpfSource {
     /// Whether the last walk over the descriptors failed: it is said once, not at every tick.
     walk_failed: bool,
     ticks: u64,
+    /// Sampling period as configured.
+    period: Nanos,
 }
 
 struct Maps {
@@ -110,6 +112,7 @@ impl EbpfSource {
             sent_lost: [0; LOSS_REASONS as usize],
             walk_failed: false,
             ticks: 0,
+            period: Nanos(options.period()),
         })
     }
 
@@ -180,6 +183,25 @@ impl EbpfSource {
     /// Run time of the probes so far; known only where `kernel.bpf_stats_enabled` is set, because keeping it costs.
     pub fn run_time(&self) -> Option<Nanos> {
         self.probes.run_time()
+    }
+
+    /// Has the kernel keep that time, or no more. Where it refuses, the budget judges by the rest.
+    pub fn measure_run_time(&mut self, on: Measuring) {
+        match on {
+            Measuring::On => {
+                if let Err(error) = self.probes.keep_run_time() {
+                    tracing::debug!(%error, "the run time of probes is not known");
+                }
+            }
+            Measuring::Off => self.probes.drop_run_time(),
+        }
+    }
+
+    /// Samples CPUs and waits so many times as rarely as configured; returns why not, if not.
+    pub fn thin(&mut self, cpu: u32, waits: u32) -> Option<String> {
+        let set = self.sched.thin(self.period, waits).and_then(|()| self.probes.thin_cpu(cpu));
+        self.stacks.set_period(self.probes.cpu_period());
+        set.err().map(|error| error.to_string())
     }
 
     /// What cannot be seen, although its probes are attached.

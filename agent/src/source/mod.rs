@@ -38,6 +38,15 @@ pub enum Pulled {
     End,
 }
 
+/// Whether the run time of probes is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measuring {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
 /// Why a source cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tidegate::config::{Config, RawConfig, Switch};
 use tidegate::history::Keeping;
-use tidegate::units::{Bytes, Nanos, ProfileKind};
+use tidegate::units::{Bytes, Nanos, ProfileKind, Ratio};
 
 fn load(text: &str) -> Result<Config, String> {
     RawConfig::parse(Path::new("/etc/x.toml"), text).and_then(Config::try_from).map_err(|e| e.to_string())
@@ -25,7 +25,7 @@ fn an_empty_file_gives_the_defaults() {
 
 #[test]
 fn every_key_is_taken() {
-    let text = "socket = \"/tmp/a.sock\"\nstate = \"/srv/s\"\n[history]\nmib = 64\ndays = 2\n[cpu]\nenabled = false\nhz = 199\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[tune]\nenabled = false\n";
+    let text = "socket = \"/tmp/a.sock\"\nstate = \"/srv/s\"\n[history]\nmib = 64\ndays = 2\n[cpu]\nenabled = false\nhz = 199\n[budget]\npercent = 2\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[tune]\nenabled = false\n";
     let want = Config {
         socket: "/tmp/a.sock".into(),
         pages: "/tmp/pages".into(),
@@ -37,6 +37,7 @@ fn every_key_is_taken() {
         cpu: Switch::Off,
         hertz: 199,
         kinds: vec![ProfileKind::Cpu, ProfileKind::Wall],
+        budget: Ratio(0.02),
         latency_slots: 1024,
         tune: Switch::Off,
     };

@@ -137,3 +137,46 @@ async fn what_was_not_recorded_is_told_from_what_was_not_seen() {
         assert_eq!((answer.status, answer.problem().as_str()), (404, code), "{path}: {answer:?}");
     }
 }
+
+#[tokio::test]
+async fn what_grew_is_named_with_its_shares_and_only_to_whom_it_belongs() {
+    let window = |nth: u64, rows: &[(u32, u32, &str, u64)]| {
+        let mut stacks = StackCounts::clone(&second(nth, rows));
+        stacks.end = stacks.start + Nanos::from_secs(10);
+        for (key, _) in rows.iter().zip(1..) {
+            // A function of its own for each thread.
+            let entry = stacks.counts.keys().find(|k| k.comm == comm(key.2)).cloned().unwrap();
+            let tally = stacks.counts.remove(&entry).unwrap();
+            let user: Box<[u64]> = Box::new([0x0055_5555_0000 + u64::from(key.2.as_bytes()[0]) * 0x1000]);
+            stacks.counts.insert(StackKey { user, kernel: Box::new([]), ..entry }, tally);
+        }
+        Stretch { stacks: Arc::new(stacks), kinds: cpu(), lost: Lost::default() }
+    };
+    let stage = stage(View { recorded: cpu(), ..view(Vec::new()) });
+    for nth in 0..20 {
+        let (steady, grown) = if nth < 16 { (80, 20) } else { (20, 80) };
+        let rows = [(GONE, ALICE, "steady", steady), (GONE, ALICE, "grown", grown), (GONE, BOB, "bobs", 500)];
+        stage.app.renderer.close(window(790 + nth * 10, &rows));
+    }
+    let spots = stage.ask(ALICE, "GET", "/v1/hotspots?from=-50s&to=-10s", "").await.json();
+    let function = spots["grown"][0]["function"].as_str().unwrap().to_owned();
+    let before = spots["grown"][0]["own_before"].as_f64().unwrap();
+    assert!(
+        (before - 0.2).abs() < 0.001 && (spots["grown"][0]["own"].as_f64().unwrap() - 0.8).abs() < 0.001,
+        "{spots}"
+    );
+    assert_eq!(spots["hottest"].as_array().unwrap().len(), 2, "Bob's is not Alice's to see: {spots}");
+    assert_eq!((&spots["now"]["samples"], &spots["baseline"]["samples"]), (&400.into(), &1_600.into()));
+    let words = spots["words"][0].as_str().unwrap();
+    assert!(words.contains("grew from 20.0 % to 80.0 % of the time") && words.starts_with(&function), "{words}");
+    let path = "/v1/profiles/cpu/diff?from=-50s&to=-10s&diff_from=-3m&diff_to=-50s";
+    let text = stage.ask(ALICE, "GET", &format!("{path}&format=text"), "").await.body;
+    assert!(text.contains(&function), "{text}");
+    assert!(stage.ask(ALICE, "GET", path, "").await.body.starts_with("<?xml"));
+    let none =
+        stage.ask(ALICE, "GET", "/v1/profiles/cpu/diff?from=-50s&to=-10s&diff_from=-900s&diff_to=-800s", "").await;
+    assert_eq!((none.status, none.problem().as_str()), (404, "no-baseline"));
+    for path in ["/v1/hotspots?kind=gpu", "/v1/hotspots?from=-10m&to=-9m", "/v1/profiles/wall/diff"] {
+        assert_eq!(stage.ask(ALICE, "GET", path, "").await.status, 404, "{path}");
+    }
+}

@@ -16,7 +16,7 @@ fn may(route: &Route, caller: u32) -> bool {
     let owner = caller == OWNER;
     match (route.method.as_str(), route.path) {
         // Of a profile everybody gets his own part.
-        ("GET", "/v1/health" | "/v1/profiles/{kind}") => true,
+        ("GET", "/v1/health" | "/v1/profiles/{kind}" | "/v1/profiles/{kind}/diff" | "/v1/hotspots") => true,
         ("GET", "/v1/pipelines") => root || owner || caller == OTHER_OWNER,
         ("PUT", "/v1/pipelines/{name}") => owner,
         ("GET" | "DELETE", "/v1/pipelines/{name}")

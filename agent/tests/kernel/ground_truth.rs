@@ -65,7 +65,7 @@ const fn compiled(name: &'static str, source: &'static str, compiler: &'static [
 
 fn c_without_frame_pointers() {
     let compiler = &["gcc", "-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
-    let seen = check(&compiled("gt-paths", "paths.c", compiler));
+    let seen = check(&compiled("gt-shares", "shares.c", compiler));
     for Outcome { profile, .. } in seen {
         let ways = |last: &str, other: &str| {
             let leaf = |names: &[&str]| names.contains(&"leaf") && names.contains(&last) && names.contains(&other);

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use tidegate::aggregate::ledger::Ledger;
 use tidegate::cli::watching::Rows;
 use tidegate::event::{Body, Decoder, Mapping, RawBatch, Sample};
 use tidegate::source::clock::monotonic;
@@ -74,6 +75,7 @@ impl Drop for Subject {
 pub(crate) struct Seen {
     pub(crate) rows: Rows,
     pub(crate) samples: Vec<Sample>,
+    pub(crate) ledger: Ledger,
     pub(crate) task_clock_ns: Option<u64>,
     /// Rows of threads, as they came, with their times.
     pub(crate) threads: Vec<(Nanos, agent_common::ThreadRow)>,
@@ -98,6 +100,7 @@ impl Probes {
         let seen = Seen {
             rows: Rows::default(),
             samples: Vec::new(),
+            ledger: Ledger::default(),
             task_clock_ns: None,
             threads: Vec::new(),
             mappings: Vec::new(),
@@ -163,6 +166,7 @@ impl Seen {
             match event.body {
                 Body::Stack(sample) => self.samples.push(*sample),
                 Body::Mapping(mapping) => self.mappings.push(*mapping),
+                Body::Ledger(row) => self.ledger = Ledger(row),
                 Body::Thread(row) => self.threads.push((event.time, *row)),
                 Body::Task(row) => self.task_clock_ns = Some(row.task_clock_ns),
                 _ => {}

@@ -17,6 +17,8 @@ mod sockets;
 mod subject;
 #[cfg(feature = "ebpf")]
 mod syscalls;
+#[cfg(feature = "ebpf")]
+mod unwind;
 mod waits;
 
 use libtest_mimic::{Arguments, Trial};
@@ -35,8 +37,9 @@ fn main() {
 
 #[cfg(feature = "ebpf")]
 fn trials() -> Vec<Trial> {
-    let cases =
-        [syscalls::CASES, sockets::CASES, cpu::CASES, sched::CASES, history::CASES, ground_truth::CASES].concat();
+    let families =
+        [syscalls::CASES, sockets::CASES, cpu::CASES, unwind::CASES, sched::CASES, history::CASES, ground_truth::CASES];
+    let cases = families.concat();
     let lacking = lacking();
     if let Some(why) = &lacking {
         say(&format!("kernel tests are skipped: {why}"));

@@ -168,14 +168,36 @@ impl Files {
         self.entries.values().any(|entry| entry.state == State::Pending)
     }
 
-    /// Forgets the files that are in `mapped` no more. Their tables stay loaded until others need the room.
-    pub(super) fn keep(&mut self, mapped: &BTreeSet<u32>) {
+    /// A file that shows table `table`.
+    pub(super) fn showing(&self, table: u32) -> Option<u32> {
+        self.entries.iter().find(|(_, entry)| entry.state == State::Table(table)).map(|(number, _)| *number)
+    }
+
+    /// Queues a file once more, whose table had no room; it is mapped there.
+    pub(super) fn make_again(&mut self, file: u32, pid: u32, begin: u64, end: u64) {
+        let exact = format!("/proc/{pid}/map_files/{begin:x}-{end:x}");
+        if let Ok((Some(source), stat)) = open_checked(exact.as_ref(), |_| true) {
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
+            self.jobs.push_back(Job { file, size, source: Source::File(source) });
+        }
+    }
+
+    /// Forgets the files that are in `mapped` no more, and gives the tables that they showed. These stay loaded until others
+    /// need the room.
+    pub(super) fn keep(&mut self, mapped: &BTreeSet<u32>) -> Vec<u32> {
         let vdso = self.vdso;
-        self.entries
-            .retain(|number, entry| mapped.contains(number) || Some(*number) == vdso || entry.state == State::Pending);
+        let mut released = Vec::new();
+        self.entries.retain(|number, entry| {
+            let keep = mapped.contains(number) || Some(*number) == vdso || entry.state == State::Pending;
+            if let (false, State::Table(table)) = (keep, &entry.state) {
+                released.push(*table);
+            }
+            keep
+        });
         let entries = &self.entries;
         self.versions.retain(|_, number| entries.contains_key(number));
         self.recent.retain(|_, (number, _)| entries.contains_key(number));
+        released
     }
 }
 

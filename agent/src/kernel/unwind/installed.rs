@@ -1,77 +1,119 @@
-//! Tables in the kernel's memory: each once, however many files show it, as long as the budget holds. What found no room is
-//! told by name.
+//! Tables in the kernel's memory: each once, however many files show it, as long as the budget holds. What is used least
+//! makes room; what found none is told by name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use agent_common::{TableRange, UnwindRow};
+use aya::maps::{MapData, PerCpuArray};
 
-use super::regions::{Region, Regions};
 use super::shared::Shared;
-use super::table::{Table, TableId};
+use super::store::{Added, Store, TableIndex};
+use super::table::Table;
+
+/// By then every walk that has read a range has ended.
+const WALKS_END: Duration = Duration::from_millis(1);
 
 /// The tables that are loaded.
-#[derive(Debug)]
 pub(super) struct Installed {
     rows: Shared<UnwindRow>,
     ranges: Shared<TableRange>,
-    free: Regions,
-    known: HashMap<TableId, u32>,
-    next: u32,
-    /// Rows of the files that found no room, by name.
-    refused: BTreeMap<String, usize>,
+    hits: PerCpuArray<MapData, u64>,
+    store: Store,
+    /// Names of the files that found no room, by their table.
+    refused: BTreeMap<TableIndex, String>,
+}
+
+impl std::fmt::Debug for Installed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Installed").field("store", &self.store).finish_non_exhaustive()
+    }
 }
 
 impl Installed {
-    pub(super) fn new(rows: Shared<UnwindRow>, ranges: Shared<TableRange>) -> Self {
-        let free = Regions::of(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-        Self { rows, ranges, free, known: HashMap::new(), next: 0, refused: BTreeMap::new() }
+    pub(super) fn new(rows: Shared<UnwindRow>, ranges: Shared<TableRange>, hits: PerCpuArray<MapData, u64>) -> Self {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let store = Store::new(number(rows.len()), number(ranges.len()));
+        Self { rows, ranges, hits, store, refused: BTreeMap::new() }
     }
 
-    /// Loads a table, unless it is loaded. `None` when there is no room for it.
+    /// Loads a table, unless it is loaded, and gives its number, which it keeps also when its rows find no room. `None` when
+    /// there is no number left.
     pub(super) fn install(&mut self, name: &str, table: &Table) -> Option<u32> {
-        if let Some(number) = self.known.get(&table.id) {
-            return Some(*number);
-        }
-        let len = u32::try_from(table.rows.len()).ok()?;
-        let number = self.next;
-        let room = (usize::try_from(number).ok()? < self.ranges.len()).then(|| self.free.take(len)).flatten();
-        let Some(Region { start, len }) = room else {
-            self.refused.insert(name.to_owned(), table.rows.len());
-            return None;
+        let rows = u32::try_from(table.rows.len()).ok()?;
+        let index = match self.store.add(&table.id, rows) {
+            Added::Loaded(index) => index,
+            Added::Load { index, range, evicted } => {
+                self.empty(&evicted);
+                // The rows first: a range that is there has its rows.
+                let written = self.rows.write(place(range.start), &table.rows);
+                if !written || !self.ranges.write(place(index.0), &[range]) {
+                    return None;
+                }
+                self.refused.remove(&index);
+                index
+            }
+            Added::NoRoom(index) => {
+                self.empty(&[index]);
+                self.refused.insert(index, name.to_owned());
+                index
+            }
+            Added::NoIndex => return None,
         };
-        let (first, slot) = (usize::try_from(start).ok()?, usize::try_from(number).ok()?);
-        // The rows first: a range that is there has its rows.
-        if !self.rows.write(first, &table.rows) || !self.ranges.write(slot, &[TableRange { start, len }]) {
-            return None;
-        }
-        self.next += 1;
-        self.known.insert(table.id.clone(), number);
-        Some(number)
+        Some(index.0)
     }
 
-    /// The rows of a loaded table.
+    /// A file shows this table from now on.
+    pub(super) fn acquire(&mut self, number: u32) {
+        self.store.acquire(TableIndex(number));
+    }
+
+    /// A file that showed this table is mapped no more.
+    pub(super) fn release(&mut self, number: u32) {
+        self.store.release(TableIndex(number));
+    }
+
+    /// Looks at what was used of late, and gives the tables that should be made again, because they are used more than others
+    /// that are loaded.
+    pub(super) fn review(&mut self) -> Vec<u32> {
+        let hits = &self.hits;
+        self.store.look(|index| hits.get(&index.0, 0).map_or(0, |each| each.iter().sum()));
+        self.store.wanted().into_iter().map(|index| index.0).collect()
+    }
+
+    /// The rows of a table; none when they are not loaded.
     pub(super) fn rows(&self, number: u32) -> &[UnwindRow] {
-        let slot = usize::try_from(number).unwrap_or(usize::MAX);
-        let Some(TableRange { start, len }) = self.ranges.read(slot, 1).first().copied() else { return &[] };
-        let at = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        self.rows.read(at(start), at(len))
+        let TableRange { start, len } = self.store.range(TableIndex(number));
+        self.rows.read(place(start), place(len))
     }
 
     /// What found no room, when anything did.
     pub(super) fn degraded(&self) -> Option<String> {
-        let mib = |rows: usize| (rows * size_of::<UnwindRow>()).div_ceil(1 << 20);
-        let wanted: usize = self.refused.values().sum();
-        let mut largest: Vec<(&String, &usize)> = self.refused.iter().collect();
-        largest.sort_by_key(|(_, rows)| std::cmp::Reverse(**rows));
-        let names: Vec<&str> = largest.iter().take(3).map(|(name, _)| name.as_str()).collect();
-        (!names.is_empty()).then(|| {
+        let missing = self.store.missing();
+        let names: Vec<&str> = self.refused.values().take(3).map(String::as_str).collect();
+        (missing.tables > 0).then(|| {
             format!(
-                "unwinding: {} files found no room for their tables, {} MiB beyond the {} MiB that are given: {} (give more by unwind_mib)",
-                largest.len(),
-                mib(wanted),
-                mib(self.rows.len()),
-                names.join(", ")
+                "unwinding: the tables of {} files find no room: {} MiB are given and {} MiB more would be needed (unwind_mib); \
+                 among them {}",
+                missing.tables,
+                (self.rows.len() * size_of::<UnwindRow>()) >> 20,
+                missing.bytes.div_ceil(1 << 20),
+                if names.is_empty() { "such as are used little".to_owned() } else { names.join(", ") }
             )
         })
     }
+
+    fn empty(&mut self, tables: &[TableIndex]) {
+        if tables.is_empty() {
+            return;
+        }
+        for index in tables {
+            self.ranges.write(place(index.0), &[TableRange::default()]);
+        }
+        std::thread::park_timeout(WALKS_END);
+    }
+}
+
+fn place(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

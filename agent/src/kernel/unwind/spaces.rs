@@ -206,6 +206,14 @@ impl Spaces {
         all.filter_map(|m| if let Code::File(file) = m.code { Some(file) } else { None }).collect()
     }
 
+    /// A process that has `file` mapped, and where.
+    pub(super) fn place_of(&self, file: u32) -> Option<(u32, u64, u64)> {
+        self.all.values().find_map(|space| {
+            let mapping = space.mappings.iter().find(|m| m.code == Code::File(file))?;
+            Some((*space.pids.first()?, mapping.begin, mapping.end))
+        })
+    }
+
     /// What has changed since the last time.
     pub(super) fn changes(&mut self) -> Changes {
         Changes { spaces: std::mem::take(&mut self.changed), gone: std::mem::take(&mut self.gone) }

@@ -58,6 +58,7 @@ pub struct Tracker {
     /// Processes that found no room for their mappings.
     without_room: u64,
     swept: Nanos,
+    reviewed: Nanos,
 }
 
 /// After so long the kernel's own probe has run.
@@ -66,11 +67,13 @@ const SETTLED: Nanos = Nanos(2_000_000);
 const REMEMBERED: Nanos = Nanos::from_secs(6);
 /// Between two looks for what is needed no more.
 const SWEEP_EVERY: Nanos = Nanos::from_secs(2);
+/// Between two looks at what is used and what is not.
+const REVIEW_EVERY: Nanos = Nanos::from_secs(10);
 
 impl Tracker {
     /// Takes over the maps that belong to it.
     pub fn new(probes: &mut Probes) -> Result<Self, LoadError> {
-        let installed = Installed::new(probes.shared("ROWS")?, probes.shared("TABLES")?);
+        let installed = Installed::new(probes.shared("ROWS")?, probes.shared("TABLES")?, probes.map("TABLE_HITS")?);
         let mappings = probes.shared::<MappingEntry>("MAPPINGS")?;
         let regions = Regions::of(u32::try_from(mappings.len()).unwrap_or(u32::MAX));
         let failed = |cause| LoadError::System { what: "start the thread that makes unwind tables", cause };
@@ -88,6 +91,7 @@ impl Tracker {
             again: Vec::new(),
             without_room: 0,
             swept: Nanos(0),
+            reviewed: Nanos(0),
         })
     }
 
@@ -257,6 +261,11 @@ impl Tracker {
             Ok(table) => {
                 let number = self.installed.install(&name, table);
                 let state = number.map_or(State::None, State::Table);
+                if let Some(number) = number
+                    && *self.files.state(*file) != state
+                {
+                    self.installed.acquire(number);
+                }
                 self.files.settle(*file, state, table.segments.clone(), table.base);
             }
             Err(error) => {
@@ -318,7 +327,24 @@ impl Tracker {
                 self.spaces.remove(pid);
             }
         }
-        self.files.keep(&self.spaces.files());
+        for table in self.files.keep(&self.spaces.files()) {
+            self.installed.release(table);
+        }
+        if now.since(self.reviewed) >= REVIEW_EVERY {
+            self.reviewed = now;
+            self.review();
+        }
+    }
+
+    /// Has the tables made again that are used more than others that are loaded.
+    fn review(&mut self) {
+        for table in self.installed.review() {
+            let shown = self.files.showing(table);
+            let at = shown.and_then(|file| Some((file, self.spaces.place_of(file)?)));
+            if let Some((file, (pid, begin, end))) = at {
+                self.files.make_again(file, pid, begin, end);
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One function a route: a request that the table admitted in, an answer out. The newest view is all they know.
 
+pub mod compare;
 pub mod host;
 pub mod knobs;
 pub mod pipelines;

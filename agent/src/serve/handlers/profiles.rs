@@ -67,12 +67,26 @@ pub async fn profile(
     let view = app.view();
     let question = Question { kind, span, filter: args.filter(), viewer, open: open(&view) };
     let request = RenderRequest { question, format: args.format };
-    let rendered = app.renderer.render(request).await.map_err(|error| refusal(error, kind, &args, &view))?;
+    let asked = Asked {
+        kind,
+        from: args.from.clone().unwrap_or_else(|| "-60s".to_owned()),
+        to: args.to.clone().unwrap_or_else(|| "now".to_owned()),
+        filter: args.filter(),
+    };
+    let rendered = app.renderer.render(request).await.map_err(|error| refusal(error, &asked, &view))?;
     Ok(reply(rendered))
 }
 
+/// What was asked for, for the answer when there is nothing.
+pub(super) struct Asked {
+    pub(super) kind: ProfileKind,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) filter: Filter,
+}
+
 /// The kind of that name.
-fn kind(text: &str) -> Result<ProfileKind, Refusal> {
+pub(super) fn kind(text: &str) -> Result<ProfileKind, Refusal> {
     text.parse().map_err(|bad: crate::units::NoSuchKind| {
         Refusal::not_found("no-kind", bad.to_string(), "ask for one of those, such as /v1/profiles/cpu")
     })
@@ -106,7 +120,7 @@ pub(super) fn open(view: &View) -> Vec<Stretch> {
     slices.collect()
 }
 
-fn reply(rendered: Rendered) -> Response {
+pub(super) fn reply(rendered: Rendered) -> Response {
     let mut response = ([(header::CONTENT_TYPE, rendered.content_type)], rendered.bytes).into_response();
     // What could not be read is said beside the profile: there is no room for it in every form.
     if let Some(trouble) = rendered.trouble.and_then(|text| HeaderValue::from_str(&text).ok()) {
@@ -167,8 +181,9 @@ async fn record(
     Ok(Span { now: end.now, began: end.now.since(start.now), ended: Nanos(0), edges: Edges::Touch })
 }
 
-fn refusal(error: RenderError, kind: ProfileKind, args: &ProfileArgs, view: &View) -> Refusal {
-    let (from, to) = (args.from.as_deref().unwrap_or("-60s"), args.to.as_deref().unwrap_or("now"));
+pub(super) fn refusal(error: RenderError, asked: &Asked, view: &View) -> Refusal {
+    let Asked { kind, from, to, filter } = asked;
+    let kind = *kind;
     match error {
         RenderError::NotRecorded { trouble } => {
             let trouble = trouble.map(|text| format!(" ({text})")).unwrap_or_default();
@@ -185,8 +200,12 @@ fn refusal(error: RenderError, kind: ProfileKind, args: &ProfileArgs, view: &Vie
             };
             Refusal::not_found("not-recorded", detail, fix)
         }
+        RenderError::NoBaseline => {
+            let detail = format!("there is no {kind} profile of before to compare with");
+            Refusal::not_found("no-baseline", detail, "name a span of before that was recorded: diff_from=, diff_to=")
+        }
         RenderError::NothingSeen => {
-            let whose = args.filter().whose();
+            let whose = filter.whose();
             let detail = format!("no {kind} sample of {whose} from {from} to {to}");
             Refusal::not_found("no-samples", detail, "wait until it has run, or ask for a longer span")
         }
@@ -200,7 +219,10 @@ fn not_drawn(error: &RenderError) -> Refusal {
     match error {
         RenderError::Busy => Refusal::unavailable("busy", detail, "try again in a second"),
         RenderError::Gone => Refusal::unavailable("renderer-gone", detail, "restart the agent"),
-        RenderError::Format(_) | RenderError::NotRecorded { .. } | RenderError::NothingSeen => {
+        RenderError::Format(_)
+        | RenderError::NotRecorded { .. }
+        | RenderError::NothingSeen
+        | RenderError::NoBaseline => {
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "not-drawn", detail, "try another format or span")
         }
     }

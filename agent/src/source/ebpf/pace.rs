@@ -25,6 +25,12 @@ impl Pace {
         Self { shortest, period: shortest }
     }
 
+    /// Never goes below `shortest` from now on.
+    pub(super) fn keep_above(&mut self, shortest: u64) {
+        self.shortest = shortest.clamp(1, LONGEST);
+        self.period = self.period.max(self.shortest);
+    }
+
     /// The period, ns or whatever it counts.
     pub(super) fn period(&self) -> u64 {
         self.period

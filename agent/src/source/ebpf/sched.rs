@@ -157,6 +157,13 @@ impl Sched {
         }
     }
 
+    /// From now on waits are sampled so many times as rarely as once every `base` of waiting.
+    pub(super) fn thin(&mut self, base: Nanos, factor: u32) -> Result<(), LoadError> {
+        self.waits.keep_above(base.0.saturating_mul(u64::from(factor.max(1))));
+        self.orders.period_ns = self.waits.period();
+        self.order()
+    }
+
     fn order(&mut self) -> Result<(), LoadError> {
         let failed = |cause| LoadError::Map { what: "give orders to the scheduler's probes", cause };
         self.control.set(0, self.orders, 0).map_err(failed)

@@ -54,6 +54,11 @@ impl Stacks {
         })
     }
 
+    /// Time between two CPU samples from now on.
+    pub(super) fn set_period(&mut self, period: Nanos) {
+        self.period = period;
+    }
+
     /// Follows the processes whose stacks are wanted; waits for their tables no longer than `settle`.
     pub(super) fn follow(&mut self, wanted: &Wanted, settle: Nanos) -> Result<(), LoadError> {
         let begin = monotonic();

@@ -1,52 +1,108 @@
-/* C without frame pointers. Parts: one leaf reached by two ways, recursion 60 deep, and time inside of a system call. */
+/* A program whose stacks are known. It says "ready", acts on a line of input, says how its time was divided, and ends on
+   another line: `mix MS` recursion 60 deep and calls of the kernel; `dlopen MS FILE` the same in a library; `signal MS` in
+   a signal handler; `exec MS` as another program; `storm MS` in children that live for a few milliseconds. */
 #define _GNU_SOURCE
-#include "key.h"
-#include <fcntl.h>
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { PARTS = 4, DEPTH = 60 };
-static const char *const NAMES[PARTS] = {"by_the_long_way", "by_the_short_way", "sixty_deep", "inside_a_call"};
-/* Hundredths of the time that each part is to get. */
-static const uint64_t SHARES[PARTS] = {40, 15, 27, 18};
-
-static volatile uint64_t sink;
-static char *buffer;
-static int zero;
-
-APART static void leaf(uint64_t rounds) { sink += churn(sink, rounds); }
-APART static void middle(uint64_t rounds) { leaf(rounds); sink++; }
-APART static void by_the_long_way(void) { middle(20000); sink++; }
-APART static void by_the_short_way(void) { leaf(20000); sink++; }
-APART static void down(int left) {
-    if (left > 0) down(left - 1); else leaf(20000);
-    sink++;
+static double seconds(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
-APART static void sixty_deep(void) { down(DEPTH - 1); sink++; }
-APART static void inside_a_call(void) { sink += (uint64_t)read(zero, buffer, 1 << 18); }
+
+__attribute__((noinline)) long spin(long rounds) {
+    volatile long x = 0;
+    for (long i = 0; i < rounds; i++) x += i;
+    return x;
+}
+
+__attribute__((noinline)) long recurse(int depth, long rounds) {
+    return depth == 0 ? spin(rounds) : recurse(depth - 1, rounds) + 1;
+}
+
+__attribute__((noinline)) long ask_the_kernel(int rounds) {
+    long sum = 0;
+    char bytes[4096];
+    for (int i = 0; i < rounds; i++) sum += syscall(SYS_getrandom, bytes, sizeof bytes, 0);
+    return sum;
+}
+
+/* Each part adds the CPU time that it took to its own account. */
+static double deep, asked;
+
+__attribute__((noinline)) static void mix(double until) {
+    while (seconds(CLOCK_MONOTONIC) < until) {
+        double begin = seconds(CLOCK_THREAD_CPUTIME_ID);
+        recurse(60, 300000);
+        double middle = seconds(CLOCK_THREAD_CPUTIME_ID);
+        ask_the_kernel(100);
+        deep += middle - begin;
+        asked += seconds(CLOCK_THREAD_CPUTIME_ID) - middle;
+    }
+}
+
+static void on_alarm(int number) {
+    (void)number;
+    recurse(20, 2000000);
+}
+
+static void wait_for_line(void) {
+    char line[16];
+    if (!fgets(line, sizeof line, stdin)) exit(1);
+}
+
+static void say(void) {
+    printf("%.6f %.6f %.0f\n", deep, asked, seconds(CLOCK_PROCESS_CPUTIME_ID) * 1e9);
+    fflush(stdout);
+}
 
 int main(int argc, char **argv) {
-    static void (*const parts[PARTS])(void) = {by_the_long_way, by_the_short_way, sixty_deep, inside_a_call};
-    uint64_t length = argc > 1 ? strtoull(argv[1], 0, 10) * 1000000u : 1000000000u, spent[PARTS] = {0}, all = 0;
-    buffer = malloc(1 << 18);
-    memset(buffer, 1, 1 << 18);
-    zero = open("/dev/zero", O_RDONLY);
-    say("ready");
-    while (all < length) {
-        /* The part that lags behind its share most. */
-        int next = 0;
-        for (int i = 1; i < PARTS; i++)
-            if (spent[i] * SHARES[next] < spent[next] * SHARES[i]) next = i;
-        uint64_t begin = cpu_ns();
-        for (int i = 0; i < 20; i++) parts[next]();
-        uint64_t took = cpu_ns() - begin;
-        spent[next] += took;
-        all += took;
+    if (argc < 3) return 2;
+    const char *what = argv[1];
+    double length = atof(argv[2]) / 1e3;
+    if (strcmp(what, "changed") != 0) {
+        puts("ready");
+        fflush(stdout);
+        wait_for_line();
     }
-    char text[256];
-    int at = 0;
-    for (int i = 0; i < PARTS; i++) at += snprintf(text + at, sizeof text - at, "%c\"%s\":%llu", i ? ',' : '{', NAMES[i], (unsigned long long)spent[i]);
-    snprintf(text + at, sizeof text - at, "}");
-    say(text);
+    double until = seconds(CLOCK_MONOTONIC) + length;
+    if (strcmp(what, "mix") == 0 || strcmp(what, "changed") == 0) {
+        mix(until);
+    } else if (strcmp(what, "dlopen") == 0) {
+        void *library = dlopen(argv[3], RTLD_NOW);
+        long (*late)(long) = library ? (long (*)(long))dlsym(library, "late_outer") : NULL;
+        if (!late) return 3;
+        while (seconds(CLOCK_MONOTONIC) < until) late(300000);
+    } else if (strcmp(what, "signal") == 0) {
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = on_alarm;
+        sigaction(SIGALRM, &action, NULL);
+        struct itimerval every = {{0, 10000}, {0, 10000}};
+        setitimer(ITIMER_REAL, &every, NULL);
+        while (seconds(CLOCK_MONOTONIC) < until) recurse(10, 300000);
+    } else if (strcmp(what, "exec") == 0) {
+        execl("/proc/self/exe", "paths", "changed", argv[2], NULL);
+        return 4;
+    } else if (strcmp(what, "storm") == 0) {
+        while (seconds(CLOCK_MONOTONIC) < until) {
+            if (fork() == 0) {
+                recurse(30, 3000000);
+                _exit(0);
+            }
+            wait(NULL);
+        }
+    }
+    say();
+    wait_for_line();
     return 0;
 }

@@ -1,0 +1,200 @@
+//! The budget of the agent's own cost: counters of the system in, a step of the governor's ladder out, once a look of ten
+//! seconds. What somebody asks for explicitly stands outside: a look in which that happened changes nothing.
+
+use crate::control::budget::{Changed, Cost, OverheadGovernor, Step};
+use crate::serve::view::{BudgetView, OwnCost};
+use crate::units::{Nanos, ProfileKind, Ratio};
+
+/// Length of a look.
+const LOOK: Nanos = Nanos::from_secs(10);
+/// So long of each look the kernel keeps the run time of the probes: keeping it costs some ten nanoseconds a run.
+const MEASURED: Nanos = Nanos::SECOND;
+
+/// Watches the cost and turns the ladder.
+#[derive(Debug)]
+pub(super) struct Overhead {
+    governor: OverheadGovernor,
+    budget: Ratio,
+    cpus: u32,
+    began: Nanos,
+    own_before: Nanos,
+    asked_for: AskedFor,
+    probes: ProbeTime,
+    share: Option<Ratio>,
+}
+
+/// Whether somebody watched something in this look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AskedFor {
+    /// What runs, runs by configuration.
+    Nothing,
+    /// Somebody wants to see something, whatever it costs.
+    Something,
+}
+
+/// What is due now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    /// The kernel shall keep the run time of the probes from now on, or no more.
+    pub(super) measure: Option<Measure>,
+    /// The step has changed.
+    pub(super) step: Option<&'static Step>,
+}
+
+/// Whether the kernel shall keep the run time of the probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// From now on.
+    Begin,
+    /// No more.
+    End,
+}
+
+/// The run time of the probes, measured for a part of each look and counted for the whole.
+#[derive(Debug, Default)]
+struct ProbeTime {
+    since: Option<(Nanos, Nanos)>,
+    /// Of this look.
+    share: Option<f64>,
+    total: Option<Nanos>,
+}
+
+impl Overhead {
+    /// Begins at `now`.
+    pub(super) fn new(budget: Ratio, cpus: u32, now: Nanos) -> Self {
+        Self {
+            governor: OverheadGovernor::default(),
+            budget,
+            cpus,
+            began: now,
+            own_before: Nanos(0),
+            asked_for: AskedFor::Nothing,
+            probes: ProbeTime::default(),
+            share: None,
+        }
+    }
+
+    /// Once a tick: `own` is the cost so far, `run_time` that of the probes where the kernel keeps it.
+    pub(super) fn tick(&mut self, now: Nanos, own: &OwnCost, run_time: Option<Nanos>, asked_for: AskedFor) -> Due {
+        let mut due = Due::default();
+        if asked_for == AskedFor::Something {
+            self.asked_for = asked_for;
+        }
+        match (self.probes.since, run_time) {
+            (None, Some(time)) if self.probes.share.is_none() => self.probes.since = Some((now, time)),
+            (None, None) if self.probes.share.is_none() && now.since(self.began) <= Nanos::TICK => {
+                due.measure = Some(Measure::Begin);
+            }
+            (Some((then, before)), Some(time)) if now.since(then) >= MEASURED => {
+                self.probes.take(now.since(then), time.since(before));
+                due.measure = Some(Measure::End);
+            }
+            _ => {}
+        }
+        if now.since(self.began) < LOOK {
+            return due;
+        }
+        let spent = own.cpu();
+        let span = now.since(self.began);
+        let probes = self.probes.of(span);
+        let cost = Cost { span, cpus: self.cpus, own_cpu: spent.since(self.own_before), probes };
+        // The first look holds what the start cost: loading and verifying.
+        let first = self.own_before == Nanos(0);
+        if !first {
+            self.share = cost.share();
+        }
+        if !first && self.asked_for == AskedFor::Nothing && self.governor.look(&cost, self.budget) == Changed::Yes {
+            due.step = Some(self.governor.step());
+        }
+        (self.began, self.own_before, self.asked_for) = (now, spent, AskedFor::Nothing);
+        self.probes.share = None;
+        due.measure = due.measure.or((self.probes.since.is_none()).then_some(Measure::Begin));
+        due
+    }
+
+    /// Run time of the probes since the start, as far as it is known.
+    pub(super) fn probes_time(&self) -> Option<Nanos> {
+        self.probes.total
+    }
+
+    /// Kinds that are left out.
+    pub(super) fn shed(&self) -> &'static [ProfileKind] {
+        self.governor.step().shed
+    }
+
+    /// For the routes.
+    pub(super) fn view(&self, cpu_period: Nanos) -> BudgetView {
+        let Step { wait_factor, cpu_factor, shed } = *self.governor.step();
+        BudgetView {
+            budget: self.budget,
+            share: self.share,
+            step: self.governor.number(),
+            cpu_period: Nanos(cpu_period.0.saturating_mul(u64::from(cpu_factor))),
+            cpu_factor,
+            wait_factor,
+            shed,
+        }
+    }
+}
+
+impl ProbeTime {
+    fn take(&mut self, span: Nanos, ran: Nanos) {
+        self.since = None;
+        self.share = (span > Nanos(0)).then(|| ran.as_secs_f64() / span.as_secs_f64());
+    }
+
+    /// The run time of a look of that length, from the part that was measured.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of some seconds is neither")]
+    fn of(&mut self, span: Nanos) -> Option<Nanos> {
+        let time = Nanos((self.share? * span.as_secs_f64() * 1e9) as u64);
+        self.total = Some(self.total.unwrap_or_default() + time);
+        Some(time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host of two CPUs on which agent and probes take those shares of one, in thousandths.
+    fn run(overhead: &mut Overhead, from: u64, seconds: u64, own: u64, probes: u64, asked: AskedFor) -> Vec<Due> {
+        let mut due = Vec::new();
+        let mut kept = false;
+        for tick in from * 10..(from + seconds) * 10 {
+            let now = Nanos(tick * Nanos::TICK.0);
+            let cost = OwnCost { user_cpu_ns: now.0 / 1_000 * own, ..OwnCost::default() };
+            let time = kept.then_some(Nanos(now.0 / 1_000 * probes));
+            let next = overhead.tick(now, &cost, time, asked);
+            match next.measure {
+                Some(Measure::Begin) => kept = true,
+                Some(Measure::End) => kept = false,
+                None => {}
+            }
+            due.push(next);
+        }
+        due
+    }
+
+    #[test]
+    fn a_tenth_of_each_look_is_measured_and_the_whole_is_judged() {
+        let mut overhead = Overhead::new(Ratio(0.01), 2, Nanos(0));
+        let due = run(&mut overhead, 0, 100, 5, 10, AskedFor::Nothing);
+        let measured = due.iter().filter(|d| d.measure == Some(Measure::Begin)).count();
+        assert!((9..=11).contains(&measured), "{measured} times in ten looks");
+        let share = overhead.view(Nanos(1)).share.unwrap().0;
+        assert!((share - 0.0075).abs() < 0.000_1, "half of (0.5 % + 1 %) is {share}");
+        assert!(due.iter().all(|d| d.step.is_none()));
+        let total = overhead.probes_time().unwrap().as_secs_f64();
+        assert!((total - 1.0).abs() < 0.15, "1 % of 100 s is {total} s");
+    }
+
+    #[test]
+    fn over_the_budget_things_go_and_what_was_asked_for_is_not_held_against_it() {
+        let mut overhead = Overhead::new(Ratio(0.01), 2, Nanos(0));
+        run(&mut overhead, 0, 40, 15, 10, AskedFor::Something);
+        assert_eq!(overhead.view(Nanos(1)).step, 0, "somebody wanted to see it");
+        let due = run(&mut overhead, 40, 30, 15, 10, AskedFor::Nothing);
+        assert!(due.iter().any(|d| d.step.is_some()) && overhead.view(Nanos(1)).step > 0);
+        assert!(overhead.view(Nanos(10)).share.unwrap().0 > 0.01);
+    }
+}
