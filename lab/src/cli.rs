@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Make a known number of system calls: the truth to hold a count against
     SyscallLoad(SyscallLoadArgs),
+    /// Switch between threads at a known rate, or as fast as can be
+    #[command(hide = true)]
+    SwitchLoad(SwitchLoadArgs),
     /// Let messages wait in a socket for a known time: the truth to hold a residency against
     SocketLoad(SocketLoadArgs),
 }
@@ -230,6 +233,23 @@ pub(crate) struct SyscallLoadArgs {
 pub(crate) enum Call {
     Getppid,
     Getuid,
+}
+
+/// Prints {"pid": …}, waits for a line on standard input, works, prints a summary
+#[derive(Debug, Args)]
+pub(crate) struct SwitchLoadArgs {
+    /// Pairs of threads
+    #[arg(long, default_value_t = 1)]
+    pub(crate) pairs: u64,
+    /// Switches a second in all; 0 for as many as there can be
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u64,
+    /// How long
+    #[arg(long, default_value_t = 5)]
+    pub(crate) seconds: u64,
+    /// Begin at once
+    #[arg(long)]
+    pub(crate) go: bool,
 }
 
 /// Prints {"pid": …} of the reader, works for a while, prints the waits as the reader saw them

@@ -44,6 +44,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Bench(Bench::Page(args)) => bench::page(&args),
         Command::SyscallLoad(args) => kernel::syscalls::run(&args),
+        Command::SwitchLoad(args) => kernel::switches::run(&args),
         Command::SocketLoad(args) => kernel::sockets::run(&args),
     }
 }

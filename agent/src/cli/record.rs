@@ -13,6 +13,7 @@ use anyhow::Context as _;
 
 use super::formats::{Format, Kind};
 use super::watching::seconds;
+use crate::aggregate::intake::Intake;
 use crate::aggregate::ledger::Ledger;
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
@@ -178,8 +179,10 @@ fn look(watching: &Watching, whom: &mut Whom, mut recording: Option<Recording>) 
         Seen { all: StackCounts::starting(Nanos(0)), resolver: Resolver::new(), lost: Lost::default(), ledger: None };
     let mut slice = StackCounts::starting(Nanos(0));
     let keep = |batch: &RawBatch| Ok(recording.as_mut().map_or(Ok(()), |r| r.append(batch))?);
+    let mut intake = Intake::default();
     let see = |event: &crate::event::Event<'_>| match &event.body {
-        Body::Stack(sample) => slice.observe(event.time, (**sample).clone()),
+        Body::Stack(sample) => intake.sample(event.time, (**sample).clone(), &mut slice),
+        Body::Thread(row) => intake.thread(event.time, row, &mut slice),
         Body::Loss(reason, count) => seen.lost.set(*reason, *count),
         Body::Ledger(row) => seen.ledger = Some(Ledger(*row)),
         // Names are looked up while their process lives, and so at every tick.

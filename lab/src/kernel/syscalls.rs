@@ -146,7 +146,7 @@ fn open(path: &str, flags: OFlags) -> Result<OwnedFd> {
     openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | flags, Mode::empty()).with_context(|| format!("open {path}"))
 }
 
-fn say(value: &impl Serialize) -> Result<()> {
+pub(super) fn say(value: &impl Serialize) -> Result<()> {
     let mut line = serde_json::to_vec(value).context("write JSON")?;
     line.push(b'\n');
     let mut rest = &line[..];
