@@ -34,7 +34,8 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 4] = [Self::Cpu, Self::Syscalls, Self::Sockets, Self::Floor];
+    pub const ALL: [Self; 7] =
+        [Self::Cpu, Self::Syscalls, Self::Sockets, Self::Processes, Self::Sched, Self::Wakeups, Self::Floor];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -186,14 +187,14 @@ impl Probes {
         what: &'static str,
     ) -> Result<Vec<u8>, LoadError> {
         let failed = |cause| LoadError::Program { program: name, cause, remedy: NEEDS_RIGHTS };
-        let Self { ebpf, btf, links, .. } = self;
+        let Self { ebpf, types, links, .. } = self;
         let program: &mut Iter = ebpf
             .program_mut(name)
             .ok_or(ProgramError::UnexpectedProgramType)
             .and_then(TryInto::try_into)
             .map_err(failed)?;
         if !links.loaded.contains(name) {
-            program.load(over, btf).map_err(failed)?;
+            program.load(over, types.get()?).map_err(failed)?;
             links.loaded.insert(name);
         }
         let link = program.attach().map_err(failed)?;
@@ -213,14 +214,14 @@ impl Probes {
         tracepoint: &'static str,
     ) -> Result<BtfTracePointLinkId, LoadError> {
         let failed = |cause| LoadError::Program { program: name, cause, remedy: NEEDS_RIGHTS };
-        let Self { ebpf, btf, links, .. } = self;
+        let Self { ebpf, types, links, .. } = self;
         let program: &mut BtfTracePoint = ebpf
             .program_mut(name)
             .ok_or(ProgramError::UnexpectedProgramType)
             .and_then(TryInto::try_into)
             .map_err(failed)?;
         if !links.loaded.contains(name) {
-            program.load(tracepoint, btf).map_err(failed)?;
+            program.load(tracepoint, types.get()?).map_err(failed)?;
             links.loaded.insert(name);
         }
         program.attach().map_err(failed)

@@ -4,12 +4,13 @@
 use agent_common::{SyscallStats, UnwindRow};
 use aya::maps::MapError;
 use aya::programs::ProgramError;
-use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use super::attach::{Family, Links};
 use super::btf::{Btf, BtfError};
 use super::diagnostics::Diagnostics;
 use super::offsets::Offsets;
+use super::types::{Tracepoints, Types};
 use super::unwind::shared::Shared;
 use crate::units::Nanos;
 
@@ -23,6 +24,8 @@ pub struct LoadOptions {
     pub hertz: u64,
     /// Latency slots of system calls, a power of two up to 65,536.
     pub latency_slots: u32,
+    /// Byte-microseconds of waiting in a receive queue that a reader's sample stands for at the least.
+    pub socket_period: u64,
     /// MiB of kernel memory for unwind tables. What finds no room is said, and its frames end there.
     pub unwind_mib: u32,
     /// How long an `apply` may wait for the tables of the processes that run, before the first sample.
@@ -33,9 +36,19 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { hertz: 97, latency_slots: 65_536, unwind_mib: 12, settle: Nanos(0), latency_every: LATENCY_EVERY }
+        Self {
+            hertz: 97,
+            latency_slots: 65_536,
+            socket_period: SOCKET_PERIOD,
+            unwind_mib: 12,
+            settle: Nanos(0),
+            latency_every: LATENCY_EVERY,
+        }
     }
 }
+
+/// 4 KiB that wait for a millisecond, about.
+const SOCKET_PERIOD: u64 = 4_000_000;
 
 /// One call in 16: the clock is then a twentieth of what accounting costs, and quantiles of a thousand calls still hold.
 const LATENCY_EVERY: u32 = 16;
@@ -167,8 +180,8 @@ fn one_line(error: &dyn std::error::Error) -> String {
 #[derive(Debug)]
 pub struct Probes {
     pub(super) ebpf: Ebpf,
-    pub(super) btf: AyaBtf,
-    pub(super) kernel: Btf,
+    pub(super) types: Types,
+    pub(super) kernel: Tracepoints,
     pub(super) offsets: Offsets,
     pub(super) options: LoadOptions,
     pub(super) links: Links,
@@ -184,11 +197,13 @@ impl Probes {
     pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
         let blob = std::fs::read(VMLINUX).map_err(LoadError::NoBtf)?;
         let kernel = Btf::parse(&blob)?;
-        let btf = AyaBtf::from_sys_fs()?;
+        drop(blob);
         let offsets = Offsets::resolve(&kernel);
+        let kernel = Tracepoints(kernel.tracepoints());
+        let mut types = Types::default();
         let mask = options.latency_slots.clamp(1, 65_536).next_power_of_two() - 1;
         let mut loader = EbpfLoader::new();
-        loader.btf(Some(&btf));
+        loader.btf(Some(types.get()?));
         // Task storage: the probes alone use it, nothing here needs a wrapper for it.
         loader.allow_unsupported_maps();
         for (symbol, value) in offsets.values() {
@@ -198,6 +213,7 @@ impl Probes {
         let every = options.latency_every.max(1);
         loader.override_global("SLOT_MASK", &mask, true);
         loader.override_global("LATENCY_EVERY", &every, true);
+        loader.override_global("SOCKET_PERIOD", &options.socket_period, true);
         loader.override_global("CPU_PERIOD_NS", &period, true);
         loader.map_max_entries("WATCH", watch_words());
         loader.map_max_entries("SYSCALLS", syscall_entries());
@@ -206,7 +222,7 @@ impl Probes {
         let diagnostics = Diagnostics::of(&mut ebpf);
         Ok(Self {
             ebpf,
-            btf,
+            types,
             kernel,
             offsets,
             options,
@@ -243,6 +259,11 @@ impl Probes {
     /// Ends that: it costs some ten nanoseconds each time a program runs.
     pub fn drop_run_time(&mut self) {
         self.run_times = None;
+    }
+
+    /// Gives back what only loading takes; whatever is loaded later takes it again.
+    pub fn let_go(&mut self) {
+        self.types.let_go();
     }
 
     /// Hands on what the probes logged since the last time.
