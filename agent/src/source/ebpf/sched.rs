@@ -199,7 +199,6 @@ impl Sched {
     fn tell_wait(&mut self, batch: &mut RawBatch, row: &CensusRow, stacks: &Stacks) {
         let blocked = row.row.state == ThreadState::Blocked as u16;
         let kind = if blocked { SampleKind::OffCpu } else { SampleKind::RunQueue };
-        self.count_kind(kind as u16);
         let user_end = if stacks.user.is_empty() { UnwindEnd::NoUser } else { UnwindEnd::Entry };
         let sample = StackSample {
             pid: row.row.pid,
