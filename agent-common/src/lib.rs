@@ -17,8 +17,8 @@ pub use map::{
 };
 pub use record::{
     COMM_BYTES, COMPAT_BIT, LedgerAccount, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN,
-    RecordHeader, RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow,
-    SocketSeen, SyscallRow, TaskRow,
+    RecordHeader, RecordKind, ReportHeader, SOCKET_KIND_TCP, SOCKET_KIND_UDP, SOCKET_KIND_UNIX_DATAGRAM,
+    SOCKET_KIND_UNIX_PACKET, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use sched::{CensusRow, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT};

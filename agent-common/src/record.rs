@@ -12,6 +12,12 @@ pub const COMPAT_BIT: u32 = 1 << 31;
 pub const SOCKET_KIND_TCP: u16 = 1;
 /// [`SocketSeen::kind`] of a Unix stream.
 pub const SOCKET_KIND_UNIX_STREAM: u16 = 2;
+/// [`SocketSeen::kind`] of a UDP socket.
+pub const SOCKET_KIND_UDP: u16 = 3;
+/// [`SocketSeen::kind`] of a Unix datagram socket.
+pub const SOCKET_KIND_UNIX_DATAGRAM: u16 = 4;
+/// [`SocketSeen::kind`] of a Unix socket that keeps packets apart and in order.
+pub const SOCKET_KIND_UNIX_PACKET: u16 = 5;
 /// Bytes kept of a Unix socket's name.
 pub const SOCKET_NAME_BYTES: usize = 64;
 

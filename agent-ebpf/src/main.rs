@@ -22,6 +22,7 @@ mod probes {
     pub mod sock_iter;
     pub mod syscall;
 }
+mod receive_queue;
 mod residency;
 mod task;
 mod threads;

@@ -21,6 +21,10 @@ pub const WATCH_SOCKETS: u32 = 4;
 /// Likewise, waiting and thread totals.
 pub const WATCH_SCHED: u32 = 8;
 
+/// Bit of [`SCOPE`] alone, above those of processes and below those of cgroups: the stacks of those who read from watched
+/// sockets are wanted.
+pub const WITH_SOCKET_STACKS: u32 = 1 << 15;
+
 /// Watched processes: a byte of `WATCH_…` bits for each process number, eight to a word. A process that nobody watches
 /// pays this one look-up, and in an array that is a load, where a hash would cost 15 ns. The agent sizes it by `pid_max`.
 #[map]
@@ -93,6 +97,12 @@ pub fn lost_many(reason: LossReason, times: u64) {
         // SAFETY: a per-CPU value, and tracing programs do not migrate while they run.
         unsafe { *count += times };
     }
+}
+
+/// Whether the whole-host switch `bit` is on.
+#[inline(always)]
+pub fn switched_on(bit: u32) -> bool {
+    SCOPE.get(0).is_some_and(|scope| *scope & bit != 0)
 }
 
 /// Whether the current process, `tgid`, is watched for `bit`: as part of the host, by its number, or by its cgroup.

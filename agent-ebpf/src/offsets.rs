@@ -78,6 +78,18 @@ offsets! {
     OFF_SK_DROPS
     /// `sock.sk_receive_queue`
     OFF_SK_RECEIVE_QUEUE
+    /// `sock.sk_drop_counters`: since 6.18, for UDP
+    OFF_SK_DROP_COUNTERS
+    /// `numa_drop_counters.drops0`, likewise
+    OFF_DROPS_0
+    /// `numa_drop_counters.drops1`, likewise
+    OFF_DROPS_1
+    /// `sock.sk_wmem_alloc`
+    OFF_SK_WMEM_ALLOC
+    /// `udp_sock.reader_queue`
+    OFF_UDP_READER_QUEUE
+    /// `sk_buff_head.qlen`
+    OFF_SKBHEAD_QLEN
     /// `sock.__sk_common.skc_state`
     OFF_SK_STATE
     /// `sock.__sk_common.skc_num`
@@ -125,6 +137,10 @@ pub static SLOT_MASK: u32 = 0xffff;
 /// One call in so many is timed, in the mean; 1 times every call.
 #[unsafe(no_mangle)]
 pub static LATENCY_EVERY: u32 = 1;
+
+/// Byte-microseconds of waiting that a sample of a reader stands for at the least.
+#[unsafe(no_mangle)]
+pub static SOCKET_PERIOD: u64 = u64::MAX;
 
 /// Nanoseconds between two CPU samples.
 #[unsafe(no_mangle)]

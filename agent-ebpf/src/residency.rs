@@ -39,19 +39,20 @@ struct Retire {
     ring: *mut MarkRing,
     stats: *mut SocketStats,
     end: u64,
+    each: u64,
     now: u64,
     oldest_seen: bool,
 }
 
-/// Bytes up to position `end` have been read at `now`. Called by the reading side only.
+/// What lies before position `end` has been read at `now`, with `each` bytes a position. Called by the reading side only.
 #[inline(always)]
-pub fn consume(ring: &mut MarkRing, stats: &mut SocketStats, end: u64, now: u64) {
+pub fn consume(ring: &mut MarkRing, stats: &mut SocketStats, end: u64, each: u64, now: u64) {
     if end <= ring.consumed {
         return;
     }
     stats.reads += 1;
-    stats.read_bytes += end - ring.consumed;
-    let mut retire = Retire { ring, stats, end, now, oldest_seen: false };
+    stats.read_bytes += (end - ring.consumed) * each;
+    let mut retire = Retire { ring, stats, end, each, now, oldest_seen: false };
     // A helper rather than a loop: the verifier walks the body once, not once for each of the marks.
     // SAFETY: the callback has the prototype that the helper wants, and its context outlives the call.
     unsafe { bpf_loop(MARKS as u32, retire_mark as *mut c_void, (&raw mut retire).cast(), 0) };
@@ -63,11 +64,11 @@ pub fn consume(ring: &mut MarkRing, stats: &mut SocketStats, end: u64, now: u64)
         let bytes = end - ring.consumed;
         if ring.arrived < end {
             let early = end - max(ring.arrived, ring.consumed);
-            weigh(stats, 0, early);
-            stats.unmeasured_bytes += bytes - early;
+            weigh(stats, 0, early * each);
+            stats.unmeasured_bytes += (bytes - early) * each;
             ring.arrived = end;
         } else {
-            stats.unmeasured_bytes += bytes;
+            stats.unmeasured_bytes += bytes * each;
         }
         ring.consumed = end;
     }
@@ -87,7 +88,7 @@ extern "C" fn retire_mark(_index: u32, retire: *mut Retire) -> i64 {
     if ring.consumed < mark.begin {
         // These waited before the socket was watched.
         let unknown = min(end, mark.begin) - ring.consumed;
-        stats.unmeasured_bytes += unknown;
+        stats.unmeasured_bytes += unknown * retire.each;
         ring.consumed += unknown;
     }
     if ring.consumed < end && ring.consumed < mark.end {
@@ -101,7 +102,7 @@ extern "C" fn retire_mark(_index: u32, retire: *mut Retire) -> i64 {
                 stats.oldest[index] += 1;
             }
         }
-        weigh(stats, retire.now.saturating_sub(first / 2 + last / 2), upto - ring.consumed);
+        weigh(stats, retire.now.saturating_sub(first / 2 + last / 2), (upto - ring.consumed) * retire.each);
         ring.consumed = upto;
     }
     if ring.consumed >= mark.end {

@@ -1,22 +1,24 @@
-//! Arrival and reading of bytes on watched stream sockets.
+//! Arrival and reading of bytes on watched sockets.
 //!
 //! Positions: TCP by `rcv_nxt` and `copied_seq`; a Unix stream by the length of the buffer that was just queued and by
-//! the sums that its reads returned.
+//! the sums that its reads returned; where each read takes one message whole (UDP, Unix datagrams and packets) by the
+//! number of messages, each weighted by the bytes that its read returned.
 
 use core::ffi::c_void;
 
-use agent_common::{MarkRing, SOCKET_KIND_TCP, SocketStats};
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use agent_common::{MarkRing, SOCKET_KIND_TCP, SampleKind, SocketStats, WaitReason};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::diagnose::diagnose;
-use crate::kernel_read::{at, field};
-use crate::maps::{MARKS, SOCKETS, WATCH_SOCKETS, watched};
-use crate::offsets::{
-    OFF_SK_RECEIVE_QUEUE, OFF_SKB_LEN, OFF_SKBHEAD_NEXT, OFF_SKBHEAD_PREV, OFF_TCP_COPIED_SEQ, OFF_TCP_RCV_NXT, of,
-};
+use crate::emit::{self, From, What};
+use crate::kernel_read::field;
+use crate::maps::{MARKS, SOCKETS, WATCH_SOCKETS, WITH_SOCKET_STACKS, switched_on, watched};
+use crate::offsets::{OFF_TCP_COPIED_SEQ, OFF_TCP_RCV_NXT, SOCKET_PERIOD, of64};
 use crate::probes::sock_iter::adopt;
+use crate::receive_queue::{is_empty, newest_buffer, takes_messages};
 use crate::residency::{arrive, consume};
 use crate::task;
 
@@ -44,6 +46,11 @@ fn sock_arrive(ctx: BtfTracePointContext) -> i32 {
     let end = if ring.kind == u32::from(SOCKET_KIND_TCP) {
         let Some(next) = field::<u32>(sk, &OFF_TCP_RCV_NXT) else { return 0 };
         extend(ring.arrived, next)
+    } else if takes_messages(ring.kind) {
+        if is_empty(sk, ring.kind) {
+            return 0; // A reader on another CPU was faster: it did not wait.
+        }
+        ring.arrived + 1
     } else {
         ring.arrived + newest_buffer(sk)
     };
@@ -62,10 +69,14 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
     let sk: *mut c_void = ctx.arg(0);
     let ret: i32 = ctx.arg(1);
     let flags: i32 = ctx.arg(2);
-    if ret <= 0 || flags & MSG_PEEK != 0 {
+    if ret < 0 || flags & MSG_PEEK != 0 {
         return 0;
     }
     let ring = marks(sk, 0);
+    // Nothing was taken, unless it is a message without bytes.
+    if ret == 0 && !ring.as_ref().is_some_and(|ring| takes_messages(ring.kind)) {
+        return 0;
+    }
     if ring.as_ref().is_some_and(|ring| ring.cookie == 0) {
         return 0; // Being adopted on another CPU.
     }
@@ -85,20 +96,45 @@ fn sock_read(ctx: BtfTracePointContext) -> i32 {
     let end = if ring.kind == u32::from(SOCKET_KIND_TCP) {
         let Some(copied) = field::<u32>(sk, &OFF_TCP_COPIED_SEQ) else { return 0 };
         extend(ring.consumed, copied)
+    } else if takes_messages(ring.kind) {
+        ring.consumed + 1
     } else {
         ring.consumed + ret as u64
     };
+    let each = if takes_messages(ring.kind) { ret as u64 } else { 1 };
     let now = task::now();
     // The end of a TCP stream takes a position of its own, which is no byte.
-    let fin = end.wrapping_sub(ring.consumed) == ret as u64 + 1;
-    consume(ring, stats, if fin { end - 1 } else { end }, now);
+    let fin = ring.kind == u32::from(SOCKET_KIND_TCP) && end.wrapping_sub(ring.consumed) == ret as u64 + 1;
+    let before = stats.byte_us;
+    consume(ring, stats, if fin { end - 1 } else { end }, each, now);
     ring.consumed = end;
-    if ring.kind != u32::from(SOCKET_KIND_TCP) && queue_is_empty(sk) {
+    if switched_on(WITH_SOCKET_STACKS) {
+        sample(&ctx, stats.byte_us.wrapping_sub(before));
+    }
+    if ring.kind != u32::from(SOCKET_KIND_TCP) && is_empty(sk, ring.kind) {
         // Two senders at once can make the arrived sum drift; an empty queue tells where it must be.
         ring.arrived = ring.consumed;
         ring.tail = ring.head;
     }
     0
+}
+
+/// Takes the reader's stack, in proportion to the waiting that its read ended: always where that is a period or more, else
+/// with the chance that makes the sum come out right.
+#[inline(always)]
+fn sample(ctx: &BtfTracePointContext, waited: u64) {
+    let period = of64(&SOCKET_PERIOD);
+    // SAFETY: takes no pointer.
+    let chance = || u64::from(unsafe { bpf_get_prandom_u32() });
+    let weight = if waited >= period {
+        waited
+    } else if waited > ((chance() * (period >> 8)) >> 24) {
+        period
+    } else {
+        return;
+    };
+    let what = What { kind: SampleKind::Socket, weight, reason: WaitReason::Other, other_tid: 0, pair: 0 };
+    emit::stack(ctx.as_ptr(), From::Tracepoint, &what);
 }
 
 /// Counts the read by which a socket was found: its bytes arrived before anybody watched.
@@ -120,21 +156,4 @@ fn count_first_read(sk: *mut c_void, bytes: u64) {
 fn extend(position: u64, low: u32) -> u64 {
     let ahead = low.wrapping_sub(position as u32) as i32;
     position.wrapping_add(i64::from(ahead) as u64)
-}
-
-/// Length of the buffer at the end of the receive queue; 0 when a reader has taken it already.
-#[inline(always)]
-fn newest_buffer(sk: *mut c_void) -> u64 {
-    let queue = sk.cast::<u8>().wrapping_add(of(&OFF_SK_RECEIVE_QUEUE)).cast::<c_void>().cast_const();
-    let Some(newest) = at::<u64>(queue, of(&OFF_SKBHEAD_PREV)) else { return 0 };
-    if newest == 0 || newest == queue as u64 {
-        return 0;
-    }
-    field::<u32>(newest as *const c_void, &OFF_SKB_LEN).map_or(0, u64::from)
-}
-
-#[inline(always)]
-fn queue_is_empty(sk: *mut c_void) -> bool {
-    let queue = sk.cast::<u8>().wrapping_add(of(&OFF_SK_RECEIVE_QUEUE)).cast::<c_void>().cast_const();
-    at::<u64>(queue, of(&OFF_SKBHEAD_NEXT)) == Some(queue as u64)
 }

@@ -1,9 +1,9 @@
-//! Walks the descriptors of watched processes: finds their stream sockets, makes their marks, and writes one
+//! Walks the descriptors of watched processes: finds their sockets, makes their marks, and writes one
 //! [`SocketSeen`] each. It follows the task and so sees into every network namespace.
 
 use core::ffi::c_void;
 
-use agent_common::{LossReason, SOCKET_KIND_TCP, SOCKET_KIND_UNIX_STREAM, SocketSeen, SocketStats};
+use agent_common::{LossReason, SOCKET_KIND_TCP, SOCKET_KIND_UDP, SOCKET_KIND_UNIX_STREAM, SocketSeen, SocketStats};
 use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, seq_file};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_seq_write, bpf_sock_from_file};
 
@@ -11,15 +11,9 @@ use crate::kernel_read::{copy, field, or_zero};
 use crate::maps::{SOCKETS, WATCH_SOCKETS, lost, watched};
 use crate::offsets::*;
 use crate::probes::sock::marks;
+use crate::receive_queue::{kind_of, takes_messages, waiting_bytes, waiting_messages, walk};
 
-const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const SOCK_STREAM: u16 = 1;
-const IPPROTO_TCP: u16 = 6;
-const TCP_LISTEN: u8 = 10;
-/// Buffers of a Unix queue that are walked where the kernel keeps no sum.
-const WALK: usize = 64;
 
 static NO_STATS: SocketStats = SocketStats {
     pid: 0,
@@ -73,7 +67,7 @@ extern "C" fn sock_iter(ctx: *mut TaskFile) -> i32 {
     if sk.is_null() {
         return 0;
     }
-    let Some(kind) = stream_kind(sk) else { return 0 };
+    let Some(kind) = kind_of(sk) else { return 0 };
     adopt(sk, tgid);
     let Some(ring) = marks(sk, 0) else { return 0 };
     let mut seen = SocketSeen::ZERO;
@@ -84,34 +78,17 @@ extern "C" fn sock_iter(ctx: *mut TaskFile) -> i32 {
     seen.family = or_zero(sk, &OFF_SK_FAMILY);
     seen.receive_limit = u64::from(or_zero::<u32>(sk, &OFF_SK_RCVBUF));
     seen.send_limit = u64::from(or_zero::<u32>(sk, &OFF_SK_SNDBUF));
-    seen.overflows = u64::from(or_zero::<u32>(sk, &OFF_SK_DROPS));
+    seen.overflows = overflows(sk);
     let inode: u64 = or_zero(file, &OFF_FILE_INODE);
     seen.inode = or_zero(inode as *const c_void, &OFF_INODE_INO);
-    if kind == SOCKET_KIND_TCP {
-        tcp(sk, &mut seen);
-    } else {
-        unix(sk, &mut seen);
+    match kind {
+        SOCKET_KIND_TCP => tcp(sk, &mut seen),
+        SOCKET_KIND_UDP => udp(sk, &mut seen),
+        _ => unix(sk, &mut seen),
     }
     // SAFETY: `seq` is valid while the iterator runs, `seen` is fully initialised.
     unsafe { bpf_seq_write((*(*ctx).meta).seq, (&raw const seen).cast(), size_of::<SocketSeen>() as u32) };
     0
-}
-
-/// The kind of `sk` if its residency can be told: a connected TCP or Unix stream.
-#[inline(always)]
-fn stream_kind(sk: *mut c_void) -> Option<u16> {
-    let family: u16 = field(sk, &OFF_SK_FAMILY)?;
-    let kind: u16 = field(sk, &OFF_SK_TYPE)?;
-    let state: u8 = field(sk, &OFF_SK_STATE)?;
-    if kind != SOCK_STREAM || state == TCP_LISTEN {
-        return None;
-    }
-    match family {
-        AF_UNIX => Some(SOCKET_KIND_UNIX_STREAM),
-        // The protocol is checked before any field of tcp_sock is read: MPTCP and SCTP streams are other structs.
-        AF_INET | AF_INET6 if field::<u16>(sk, &OFF_SK_PROTOCOL)? == IPPROTO_TCP => Some(SOCKET_KIND_TCP),
-        _ => None,
-    }
 }
 
 /// Starts to watch `sk`, if it is a connected stream and not watched yet. Marks without counters are left from a watch
@@ -123,7 +100,7 @@ pub fn adopt(sk: *mut c_void, tgid: u32) {
     {
         return;
     }
-    let Some(kind) = stream_kind(sk) else { return };
+    let Some(kind) = kind_of(sk) else { return };
     // SAFETY: `sk` is a trusted pointer to a socket.
     let cookie = unsafe { bpf_get_socket_cookie(sk) };
     // Kept when the socket was watched before.
@@ -145,6 +122,8 @@ pub fn adopt(sk: *mut c_void, tgid: u32) {
     if kind == SOCKET_KIND_TCP {
         ring.arrived = u64::from(or_zero::<u32>(sk, &OFF_TCP_RCV_NXT));
         ring.consumed = ring.arrived - u64::from(tcp_unread(sk)).min(ring.arrived);
+    } else if takes_messages(ring.kind) {
+        ring.arrived = waiting_messages(sk, ring.kind);
     } else {
         ring.arrived = unix_unread(sk);
     }
@@ -166,6 +145,19 @@ fn tcp(sk: *mut c_void, seen: &mut SocketSeen) {
     let written: u32 = or_zero(sk, &OFF_TCP_WRITE_SEQ);
     let acknowledged: u32 = field(sk, &OFF_TCP_SND_UNA).unwrap_or(written);
     seen.send_queue = u64::from(written.wrapping_sub(acknowledged));
+    inet_ends(sk, seen);
+}
+
+#[inline(always)]
+fn udp(sk: *mut c_void, seen: &mut SocketSeen) {
+    seen.receive_queue = waiting_bytes(sk, u32::from(SOCKET_KIND_UDP));
+    // What the socket has allocated to send, with the kernel's own overhead; the socket itself holds one.
+    seen.send_queue = u64::from(or_zero::<u32>(sk, &OFF_SK_WMEM_ALLOC)).saturating_sub(1);
+    inet_ends(sk, seen);
+}
+
+#[inline(always)]
+fn inet_ends(sk: *mut c_void, seen: &mut SocketSeen) {
     seen.local_port = or_zero(sk, &OFF_SK_NUM);
     seen.remote_port = u16::from_be(or_zero(sk, &OFF_SK_DPORT));
     if seen.family == AF_INET {
@@ -183,13 +175,15 @@ fn tcp(sk: *mut c_void, seen: &mut SocketSeen) {
 
 #[inline(always)]
 fn unix(sk: *mut c_void, seen: &mut SocketSeen) {
-    seen.receive_queue = unix_unread(sk);
+    let stream = seen.kind == SOCKET_KIND_UNIX_STREAM;
+    seen.receive_queue = if stream { unix_unread(sk) } else { waiting_bytes(sk, u32::from(seen.kind)) };
     unix_name(sk, &mut seen.local);
     if let Some(peer) = field::<u64>(sk, &OFF_UNIX_PEER)
         && peer != 0
     {
         let peer = peer as *mut c_void;
-        seen.send_queue = unix_unread(peer);
+        // A socket for datagrams may have one peer of many senders.
+        seen.send_queue = if stream { unix_unread(peer) } else { 0 };
         unix_name(peer, &mut seen.remote);
     }
 }
@@ -214,19 +208,21 @@ fn unix_unread(sk: *mut c_void) -> u64 {
         return 0;
     }
     let taken = u64::from(or_zero::<u32>(first as *const c_void, &OFF_SKB_UNIX_CONSUMED));
-    let sum = if present(&OFF_UNIX_INQ_LEN) {
-        u64::from(or_zero::<u32>(sk, &OFF_UNIX_INQ_LEN))
-    } else {
-        let mut sum = 0;
-        let mut buffer = first;
-        for _ in 0..WALK {
-            if buffer == 0 || buffer == queue as u64 {
-                break;
-            }
-            sum += u64::from(or_zero::<u32>(buffer as *const c_void, &OFF_SKB_LEN));
-            buffer = or_zero(buffer as *const c_void, &OFF_SKBHEAD_NEXT);
-        }
-        sum
-    };
+    let sum = if present(&OFF_UNIX_INQ_LEN) { u64::from(or_zero::<u32>(sk, &OFF_UNIX_INQ_LEN)) } else { walk(queue) };
     sum.saturating_sub(taken)
+}
+
+/// Messages that found no room. Since 6.18 a UDP socket counts them in two places that it points to.
+#[inline(always)]
+fn overflows(sk: *mut c_void) -> u64 {
+    let own = u64::from(or_zero::<u32>(sk, &OFF_SK_DROPS));
+    if !present(&OFF_SK_DROP_COUNTERS) || !present(&OFF_DROPS_0) || !present(&OFF_DROPS_1) {
+        return own;
+    }
+    let counters: u64 = or_zero(sk, &OFF_SK_DROP_COUNTERS);
+    if counters == 0 {
+        return own;
+    }
+    let counters = counters as *const c_void;
+    u64::from(or_zero::<u32>(counters, &OFF_DROPS_0)) + u64::from(or_zero::<u32>(counters, &OFF_DROPS_1))
 }

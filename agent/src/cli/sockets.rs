@@ -1,4 +1,4 @@
-//! `tidegate sockets`: queues of stream sockets and the time that bytes wait in them, without a daemon.
+//! `tidegate sockets`: queues of sockets and the time that bytes wait in them, without a daemon.
 
 use super::syscalls::print_json;
 use super::table::{self, Cell};
@@ -8,7 +8,7 @@ use crate::serve::listing::socket_row;
 use crate::serve::view::SocketJson;
 use crate::source::Wanted;
 
-/// Show socket queues, and how long bytes wait before they are read (residency), for TCP and Unix streams
+/// Show socket queues, and how long bytes wait before they are read (residency), for TCP, UDP and Unix sockets
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Watching starts when `attached` appears on standard error. Bytes that waited already are counted as unmeasured.

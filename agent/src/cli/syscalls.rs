@@ -1,6 +1,8 @@
 //! `tidegate syscalls`: counts system calls by process and call, without a daemon.
 
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::Path;
 
 use super::table::{self, Cell};
 use super::watching::{Output, Rows, WatchArgs};
@@ -8,6 +10,8 @@ use crate::run::oneshot::{Extra, Watching, watch};
 use crate::serve::listing::syscall_row;
 use crate::serve::view::SyscallJson;
 use crate::source::Wanted;
+use crate::source::io_uring::users;
+use crate::units::Pid;
 
 /// Count system calls: calls, errors, bytes and latency by process and call
 #[derive(Clone, Debug, clap::Args)]
@@ -80,7 +84,17 @@ pub fn run(args: &SyscallsArgs) -> anyhow::Result<()> {
     if args.top > 0 {
         listing.truncate(args.top);
     }
-    show(args.output, std::io::stdout().lock(), std::io::stderr().lock(), &listing, &rows)
+    show(args.output, std::io::stdout().lock(), std::io::stderr().lock(), &listing, &rows)?;
+    let listed: BTreeSet<Pid> = listing.iter().map(|row| Pid(row.pid)).chain(args.watch.pid_set()).collect();
+    tell_rings(std::io::stderr().lock(), &users(Path::new("/proc"), listed))
+}
+
+/// Beside the listing, so that it can be read in either form.
+fn tell_rings(mut beside: impl Write, users: &BTreeSet<Pid>) -> anyhow::Result<()> {
+    for pid in users {
+        writeln!(beside, "degraded: process {pid} has an io_uring: what it does through it is in no count above")?;
+    }
+    Ok(())
 }
 
 /// A program that reads the listing has its standard output for itself; what was lost is told beside it.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::doctor::{degraded, missing, ok};
 use crate::serve::check::Check;
+use crate::source::io_uring::all_users;
 
 /// Oldest kernel with what the probes need at the least (BTF tracepoints, `bpf_sock_from_file`, task iterators).
 const OLDEST: (u32, u32) = (5, 11);
@@ -143,6 +144,24 @@ pub(super) fn memlock(proc: &Path) -> Check {
         Some(bytes) => ok(NAME, format!("{bytes} bytes (binds kernels before 5.11 only)")),
         None => degraded(NAME, "limit unknown: /proc/self/limits cannot be read", "mount /proc"),
     }
+}
+
+pub(super) fn io_uring(proc: &Path) -> Check {
+    const NAME: &str = "io-uring";
+    /// Named; more are counted.
+    const NAMED: usize = 5;
+    let users = all_users(proc);
+    if users.is_empty() {
+        return ok(NAME, "no process that may be looked at works through io_uring");
+    }
+    let named: Vec<String> = users.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = users.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    degraded(
+        NAME,
+        format!("pid {}{more}: what goes through io_uring is in no count of system calls", named.join(", ")),
+        "none needed for profiles, which see the work; where counts matter, switch io_uring off in that program",
+    )
 }
 
 pub(super) fn socket(path: &Path) -> Check {

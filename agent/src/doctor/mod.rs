@@ -52,6 +52,7 @@ impl Doctor {
         checks.push(host::perf_event_paranoid(&self.proc));
         checks.push(host::kptr_restrict(&self.proc));
         checks.push(host::memlock(&self.proc));
+        checks.push(host::io_uring(&self.proc));
         checks.push(sandbox::check());
         if self.asker == Asker::Command {
             checks.push(host::socket(&self.socket));

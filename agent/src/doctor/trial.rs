@@ -52,7 +52,7 @@ pub(super) fn checks() -> Vec<Check> {
         Err(error) => return vec![missing(NAME, format!("start the runtime: {error}"), remedy)],
     };
     let (_sender, receiver) = inbox();
-    let options = LoadOptions { hertz: HERTZ, ..LoadOptions::default() };
+    let options = LoadOptions { hertz: HERTZ, socket_period: 1, ..LoadOptions::default() };
     let source = runtime.block_on(async { EbpfSource::new(options, receiver) });
     let mut source = match source {
         Ok(source) => source,

@@ -34,7 +34,8 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 4] = [Self::Cpu, Self::Syscalls, Self::Sockets, Self::Floor];
+    pub const ALL: [Self; 7] =
+        [Self::Cpu, Self::Syscalls, Self::Sockets, Self::Processes, Self::Sched, Self::Wakeups, Self::Floor];
 
     /// Its name.
     pub fn name(self) -> &'static str {

@@ -23,6 +23,8 @@ pub struct LoadOptions {
     pub hertz: u64,
     /// Latency slots of system calls, a power of two up to 65,536.
     pub latency_slots: u32,
+    /// Byte-microseconds of waiting in a receive queue that a reader's sample stands for at the least.
+    pub socket_period: u64,
     /// MiB of kernel memory for unwind tables. What finds no room is said, and its frames end there.
     pub unwind_mib: u32,
     /// How long an `apply` may wait for the tables of the processes that run, before the first sample.
@@ -33,9 +35,19 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { hertz: 97, latency_slots: 65_536, unwind_mib: 12, settle: Nanos(0), latency_every: LATENCY_EVERY }
+        Self {
+            hertz: 97,
+            latency_slots: 65_536,
+            socket_period: SOCKET_PERIOD,
+            unwind_mib: 12,
+            settle: Nanos(0),
+            latency_every: LATENCY_EVERY,
+        }
     }
 }
+
+/// 4 KiB that wait for a millisecond, about.
+const SOCKET_PERIOD: u64 = 4_000_000;
 
 /// One call in 16: the clock is then a twentieth of what accounting costs, and quantiles of a thousand calls still hold.
 const LATENCY_EVERY: u32 = 16;
@@ -198,6 +210,7 @@ impl Probes {
         let every = options.latency_every.max(1);
         loader.override_global("SLOT_MASK", &mask, true);
         loader.override_global("LATENCY_EVERY", &every, true);
+        loader.override_global("SOCKET_PERIOD", &options.socket_period, true);
         loader.override_global("CPU_PERIOD_NS", &period, true);
         loader.map_max_entries("WATCH", watch_words());
         loader.map_max_entries("SYSCALLS", syscall_entries());

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use agent_common::{
-    COMPAT_BIT, RESIDENCY_SUB_BITS, SOCKET_KIND_TCP, SOCKET_NAME_BYTES, SYSCALL_SUB_BITS, SocketRow, SyscallRow,
+    COMPAT_BIT, RESIDENCY_SUB_BITS, SOCKET_KIND_TCP, SOCKET_KIND_UDP, SOCKET_KIND_UNIX_DATAGRAM,
+    SOCKET_KIND_UNIX_PACKET, SOCKET_NAME_BYTES, SYSCALL_SUB_BITS, SocketRow, SyscallRow,
 };
 use syscalls::Sysno;
 
@@ -56,6 +57,17 @@ pub fn syscall_row(row: &SyscallRow, comm: String) -> SyscallJson {
     }
 }
 
+/// Name of a kind of socket.
+fn socket_kind(kind: u16) -> &'static str {
+    match kind {
+        SOCKET_KIND_TCP => "tcp",
+        SOCKET_KIND_UDP => "udp",
+        SOCKET_KIND_UNIX_DATAGRAM => "unixgram",
+        SOCKET_KIND_UNIX_PACKET => "unixpacket",
+        _ => "unix",
+    }
+}
+
 /// Time spent in all calls, as if those that were not timed took as long as those that were.
 fn total_ns(row: &SyscallRow) -> Option<u64> {
     let all = u128::from(row.total_ns) * u128::from(row.calls);
@@ -65,15 +77,16 @@ fn total_ns(row: &SyscallRow) -> Option<u64> {
 /// A row of the socket listing.
 pub fn socket_row(row: &SocketRow, comm: String) -> SocketJson {
     let SocketRow { seen, stats } = row;
-    let tcp = seen.kind == SOCKET_KIND_TCP;
+    let inet_kind = matches!(seen.kind, SOCKET_KIND_TCP | SOCKET_KIND_UDP);
     let oldest: Vec<u64> = stats.oldest.iter().map(|c| u64::from(*c)).collect();
-    let end =
-        |address: &[u8; SOCKET_NAME_BYTES], port| if tcp { inet(seen.family, address, port) } else { unix(address) };
+    let end = |address: &[u8; SOCKET_NAME_BYTES], port| {
+        if inet_kind { inet(seen.family, address, port) } else { unix(address) }
+    };
     SocketJson {
         pid: seen.pid,
         comm,
         fd: (seen.fd >= 0).then_some(seen.fd),
-        kind: if tcp { "tcp" } else { "unix" },
+        kind: socket_kind(seen.kind),
         local: end(&seen.local, seen.local_port),
         remote: end(&seen.remote, seen.remote_port),
         inode: seen.inode,

@@ -243,7 +243,7 @@ pub struct SocketJson {
     pub comm: String,
     /// Descriptor; absent once closed.
     pub fd: Option<i32>,
-    /// `tcp` or `unix`.
+    /// `tcp`, `udp`, `unix` (stream), `unixgram` or `unixpacket`.
     pub kind: &'static str,
     /// Local end.
     pub local: String,

@@ -33,6 +33,7 @@ pub use attempt::{Lack, Shortfall};
 const WATCH_CPU: u32 = 1;
 const WATCH_SYSCALLS: u32 = 2;
 const WATCH_SOCKETS: u32 = 4;
+const WITH_SOCKET_STACKS: u32 = 1 << 15;
 const WATCH_SCHED: u32 = 8;
 /// What reads all of /proc, or all of a big table, is done once a second.
 const TICKS_A_SECOND: u64 = 10;
@@ -161,6 +162,8 @@ impl EbpfSource {
     pub fn flush(&mut self, batch: &mut RawBatch) {
         self.ticks = self.ticks.next_multiple_of(TICKS_A_SECOND);
         self.sched.hurry();
+        // No sample comes after the last account: what was delivered is what is read.
+        self.probes.detach(Family::Cpu);
         self.stacks.drain(monotonic(), batch, &mut BTreeSet::new(), |record| self.sched.count(record));
         self.stacks.finish(LAST_PATIENCE, batch);
         self.tick(batch);
@@ -261,6 +264,9 @@ impl EbpfSource {
         add(wanted.sched.as_ref(), WATCH_SCHED);
         if let Some(pids) = &wanted.sockets {
             add(Some(&Scope::Pids(pids.clone())), WATCH_SOCKETS);
+        }
+        if wanted.socket_stacks {
+            scope |= WITH_SOCKET_STACKS;
         }
         let failed = |cause| LoadError::Map { what: "set the watch list", cause };
         cgroups::watch(&mut self.maps.cgroups, &cgroups)?;

@@ -8,6 +8,7 @@ pub mod ebpf;
 pub mod host;
 pub mod in_flight;
 pub mod inbox;
+pub mod io_uring;
 pub mod memory;
 pub mod processes;
 pub mod recording;

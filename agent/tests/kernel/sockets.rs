@@ -1,5 +1,7 @@
 //! Residency against what the reader itself knows.
 
+use agent_common::SampleKind;
+use tidegate::event::Sample;
 use tidegate::serve::listing::socket_row;
 use tidegate::serve::view::SocketJson;
 use tidegate::source::Wanted;
@@ -11,6 +13,13 @@ use crate::kit::{Probes, Subject, close};
 pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_message_that_waits_20_ms_is_seen_to_tcp", || waits_of_one("tcp")),
     ("a_message_that_waits_20_ms_is_seen_to_unix", || waits_of_one("unix")),
+    ("a_message_that_waits_20_ms_is_seen_to_udp", || waits_of_one("udp")),
+    ("a_message_that_waits_20_ms_is_seen_to_unixgram", || waits_of_one("unixgram")),
+    ("a_burst_of_datagrams_is_weighed_one_by_one_udp", || burst("udp")),
+    ("a_burst_of_datagrams_is_weighed_one_by_one_unixgram", || burst("unixgram")),
+    ("datagrams_that_found_no_room_are_counted", overflow),
+    ("stacks_of_readers_weigh_what_waited_for_them", stacks_of_readers),
+    ("samples_of_readers_weigh_together_what_all_reads_waited", sampled_readers),
     ("a_burst_is_weighed_byte_by_byte_tcp", || burst("tcp")),
     ("a_burst_is_weighed_byte_by_byte_unix", || burst("unix")),
     ("a_slow_reader_is_seen_as_it_sees_itself_tcp", || slow_reader("tcp")),
@@ -62,6 +71,48 @@ fn slow_reader(kind: &str) {
     let (socket, truth) = look(kind, "slow-reader");
     close("mean", socket.mean_ns.expect("measured"), truth.mean_ns, 10, SLACK);
     close("median", socket.p50_ns.expect("measured"), truth.p50_ns, 10, SLACK);
+}
+
+fn overflow() {
+    let subject = Subject::start("overflow 5000");
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions::default());
+    probes.watch(&Wanted { sockets: Some([pid].into()), ..Wanted::default() });
+    probes.run_for(Nanos::from_millis(250));
+    let (_subject, said) = probes.while_acting(subject);
+    let truth: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let (read, lost) = (truth["read"].as_u64().expect("a number"), truth["lost"].as_u64().expect("a number"));
+    assert!(lost > 0, "all 5,000 found room: nothing is tested");
+    let rows = &probes.seen().rows;
+    let reader = rows.sockets.values().max_by_key(|row| row.stats.read_bytes).expect("its sockets were seen");
+    let reader = socket_row(reader, String::new());
+    assert_eq!((reader.read_bytes, reader.overflows, reader.unmeasured_bytes), (64 * read, lost, 0));
+}
+
+/// The stacks of the readers of 30 messages, and the byte-microseconds that the socket counted.
+fn reader_stacks(period: u64, pattern: &str) -> (Vec<Sample>, u64) {
+    let subject = Subject::start(&format!("socket unix {pattern}"));
+    let pid = subject.pid();
+    let mut probes = Probes::load(LoadOptions { socket_period: period, ..LoadOptions::default() });
+    probes.watch(&Wanted { sockets: Some([pid].into()), socket_stacks: true, ..Wanted::default() });
+    let (_subject, _) = probes.while_acting(subject);
+    let waited = probes.seen().rows.sockets.values().map(|row| row.stats.byte_us).sum();
+    let of_readers = |s: &&Sample| s.pid == pid && s.kind == SampleKind::Socket;
+    (probes.seen().samples.iter().filter(of_readers).cloned().collect(), waited)
+}
+
+fn stacks_of_readers() {
+    let (samples, waited) = reader_stacks(1_000, "one");
+    assert_eq!(samples.len(), 30, "each read ended a wait of more than a period");
+    assert_eq!(samples.iter().map(|s| s.weight).sum::<u64>(), waited);
+    assert!(samples.iter().all(|s| !s.kernel.is_empty() && !s.user.is_empty()), "a reader without a stack");
+}
+
+/// 600 reads, most of which waited for less than a period: the sum of the weights comes out right in the mean.
+fn sampled_readers() {
+    let (samples, waited) = reader_stacks(64 * 1_000_000, "slow-reader");
+    assert!((60..600).contains(&samples.len()), "{} samples", samples.len());
+    close("weight", samples.iter().map(|s| s.weight).sum(), waited, 25, 0);
 }
 
 fn short_lives() {

@@ -2,8 +2,8 @@
 //! its own doing as one line of JSON, and ends when it reads another.
 
 use std::io::{BufRead as _, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ pub(crate) fn run(task: &str) {
         ["short", connections] => short(number(connections)),
         #[cfg(feature = "ebpf")]
         ["history", directory] => crate::history::write_for_ever(directory, tell),
+        ["overflow", messages] => overflow(number(messages)),
         ["wait"] => {
             tell("ready");
             line();
@@ -131,9 +132,36 @@ fn pair(kind: &str) -> (Box<dyn Stream>, Box<dyn Stream>) {
         let sender = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
         sender.set_nodelay(true).expect("a TCP option");
         (Box::new(sender), Box::new(listener.accept().expect("it connected").0))
+    } else if kind == "udp" {
+        let (sender, reader) = (UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("127.0.0.1:0"));
+        let (sender, reader) = (sender.expect("a port"), reader.expect("a port"));
+        sender.connect(reader.local_addr().expect("bound")).expect("a port that is open");
+        (Box::new(Messages(sender)), Box::new(Messages(reader)))
+    } else if kind == "unixgram" {
+        let (sender, reader) = UnixDatagram::pair().expect("two descriptors");
+        (Box::new(Messages(sender)), Box::new(Messages(reader)))
     } else {
         let (sender, reader) = UnixStream::pair().expect("two descriptors");
         (Box::new(sender), Box::new(reader))
+    }
+}
+
+/// A socket whose every read takes one message.
+struct Messages<T: std::os::fd::AsFd>(T);
+
+impl<T: std::os::fd::AsFd> Read for Messages<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(rustix::io::read(&self.0, buffer)?)
+    }
+}
+
+impl<T: std::os::fd::AsFd> Write for Messages<T> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(rustix::io::write(&self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -147,6 +175,25 @@ fn spawn(processes: u64) {
         assert!(std::process::Command::new("/bin/true").status().expect("it is always there").success());
     }
     tell("done");
+    line();
+}
+
+/// Sends more than a UDP socket has room for, then reads what is there.
+fn overflow(messages: u64) {
+    let (sender, reader) = (UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("127.0.0.1:0"));
+    let (sender, reader) = (sender.expect("a port"), reader.expect("a port"));
+    sender.connect(reader.local_addr().expect("bound")).expect("a port that is open");
+    reader.set_nonblocking(true).expect("an option of every descriptor");
+    tell("ready");
+    line();
+    for _ in 0..messages {
+        sender.send(&[1; MESSAGE]).expect("sending never waits for the reader");
+    }
+    let mut read = 0;
+    while reader.recv(&mut [0; MESSAGE]).is_ok() {
+        read += 1;
+    }
+    tell(&format!("{{\"read\":{read},\"lost\":{}}}", messages - read));
     line();
 }
 
@@ -194,8 +241,13 @@ fn socket(kind: &str, pattern: &str) {
                     send(&mut sender);
                 }
                 sleep(Duration::from_millis(20).saturating_sub(first.elapsed()));
-                let n = reader.read(&mut buffer).expect("data waits");
-                note(&buffer[..n], at());
+                let mut taken = 0;
+                // A stream gives all that waits at once, a socket of messages one at a time.
+                while taken < usize::try_from(messages).expect("few") * MESSAGE {
+                    let n = reader.read(&mut buffer).expect("data waits");
+                    note(&buffer[..n], at());
+                    taken += n;
+                }
                 sleep(Duration::from_millis(30));
             }
         }

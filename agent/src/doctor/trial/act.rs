@@ -2,8 +2,8 @@
 //! Lives in real time, unlike the rest of the agent: its waits are what is measured.
 
 use std::io::{Read, Result, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use crate::source::clock::monotonic;
@@ -58,6 +58,48 @@ pub(super) fn tcp() -> Result<()> {
 pub(super) fn unix() -> Result<()> {
     let (sender, reader) = UnixStream::pair()?;
     stream(sender, reader)
+}
+
+pub(super) fn udp() -> Result<()> {
+    let (sender, reader) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    sender.connect(reader.local_addr()?)?;
+    messages(|bytes| sender.send(bytes), |bytes| reader.recv(bytes))
+}
+
+pub(super) fn unix_datagrams() -> Result<()> {
+    let (sender, reader) = UnixDatagram::pair()?;
+    messages(|bytes| sender.send(bytes), |bytes| reader.recv(bytes))
+}
+
+fn messages(send: impl Fn(&[u8]) -> Result<usize>, receive: impl Fn(&mut [u8]) -> Result<usize>) -> Result<()> {
+    sleep(TO_BE_FOUND);
+    for _ in 0..MESSAGES {
+        send(&[1; MESSAGE])?;
+        sleep(WAIT);
+        receive(&mut [0; MESSAGE])?;
+    }
+    sleep(TO_BE_FOUND);
+    Ok(())
+}
+
+/// Two threads that wake each other in turn, each asleep most of the time.
+pub(super) fn hand_over() -> Result<()> {
+    const TURNS: u32 = 60;
+    let (mut here, mut there) = UnixStream::pair()?;
+    let other = std::thread::spawn(move || -> Result<()> {
+        for _ in 0..TURNS {
+            there.read_exact(&mut [0])?;
+            sleep(Duration::from_millis(2));
+            there.write_all(&[1])?;
+        }
+        Ok(())
+    });
+    for _ in 0..TURNS {
+        here.write_all(&[1])?;
+        here.read_exact(&mut [0])?;
+    }
+    sleep(Duration::from_millis(300));
+    other.join().unwrap_or_else(|_panic| Err(std::io::Error::other("the other thread broke off")))
 }
 
 /// Takes both ends, so that they stay open to the end: a walk has seen them by then.

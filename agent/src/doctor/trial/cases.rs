@@ -49,6 +49,42 @@ pub(super) const CASES: &[Case] = &[
         judge: |came, pid| residency(came, pid, "unix"),
     },
     Case {
+        name: "try-sockets-udp",
+        family: Family::Sockets,
+        wanted: sockets,
+        act: act::udp,
+        judge: |came, pid| residency(came, pid, "udp"),
+    },
+    Case {
+        name: "try-sockets-unixgram",
+        family: Family::Sockets,
+        wanted: sockets,
+        act: act::unix_datagrams,
+        judge: |came, pid| residency(came, pid, "unixgram"),
+    },
+    Case {
+        name: "try-sock",
+        family: Family::Sockets,
+        wanted: |pid| Wanted { socket_stacks: true, ..sockets(pid) },
+        act: act::unix,
+        judge: readers,
+    },
+    Case {
+        name: "try-processes",
+        family: Family::Processes,
+        wanted: |_| Wanted::default(),
+        act: act::nothing,
+        judge: |_, _| Outcome::Seen("births and changes of program are told".to_owned()),
+    },
+    Case { name: "try-offcpu", family: Family::Sched, wanted: sched, act: act::hand_over, judge: off_cpu },
+    Case {
+        name: "try-wakeup",
+        family: Family::Wakeups,
+        wanted: |pid| Wanted { wakeups: true, ..sched(pid) },
+        act: act::hand_over,
+        judge: wakeups,
+    },
+    Case {
         name: "try-floor",
         family: Family::Floor,
         wanted: |_| Wanted::default(),
@@ -59,6 +95,26 @@ pub(super) const CASES: &[Case] = &[
 
 fn sockets(pid: Pid) -> Wanted {
     Wanted { sockets: Some([pid].into()), ..Wanted::default() }
+}
+
+fn sched(pid: Pid) -> Wanted {
+    Wanted { sched: Some(Scope::Pids([pid].into())), ..Wanted::default() }
+}
+
+fn off_cpu(came: &Came, pid: Pid) -> Outcome {
+    /// Of the 300 ms that one thread sleeps at the end, not to speak of its turns.
+    const LEAST_NS: u64 = 200_000_000;
+    let waited: u64 = came.samples(pid, SampleKind::OffCpu).map(|sample| sample.weight).sum();
+    let total = came.samples(pid, SampleKind::OffCpu).count();
+    let with_user = came.samples(pid, SampleKind::OffCpu).filter(|sample| !sample.user.is_empty()).count();
+    let told = format!("{total} samples for {} ms of waiting, {with_user} with a user stack", waited / 1_000_000);
+    if waited >= LEAST_NS && with_user > 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
+}
+
+fn wakeups(came: &Came, pid: Pid) -> Outcome {
+    let total = came.samples(pid, SampleKind::Wakeup).count();
+    let told = format!("{total} stacks of wakers");
+    if total > 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
 }
 
 fn cpu(came: &Came, pid: Pid) -> Outcome {
@@ -91,6 +147,13 @@ fn residency(came: &Came, pid: Pid, kind: &str) -> Outcome {
     // The wait of a message that is read at once is known to a microsecond; that it is no less than the sleep is certain.
     let right = row.read_bytes == sent && measured == sent && waited >= least - least / 50;
     if right && came.lost().socket_table_full == 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
+}
+
+fn readers(came: &Came, pid: Pid) -> Outcome {
+    let stacks = came.samples(pid, SampleKind::Socket);
+    let with_user = stacks.filter(|sample| !sample.user.is_empty()).count();
+    let told = format!("{with_user} stacks of {} reads that ended a wait", act::MESSAGES);
+    if with_user as u64 == act::MESSAGES { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
 }
 
 #[cfg(test)]
