@@ -171,6 +171,8 @@ impl EbpfSource {
 
     fn tick(&mut self, batch: &mut RawBatch) {
         self.probes.hear();
+        // What is loaded together is loaded between two ticks.
+        self.probes.let_go();
         let now = monotonic();
         let mut seen = BTreeSet::new();
         self.snapshot(now, batch, &mut seen);
