@@ -42,6 +42,8 @@ pub struct Config {
     pub budget: Ratio,
     /// Latency slots of system calls.
     pub latency_slots: u32,
+    /// MiB of kernel memory for unwind tables.
+    pub unwind_mib: u32,
     /// Whether the agent tunes from its start; off, it starts paused.
     pub tune: Switch,
 }
@@ -135,10 +137,11 @@ const CPU_HZ: &str = "cpu.hz";
 const PROFILE_KINDS: &str = "profiles.kinds";
 const BUDGET: &str = "budget.percent";
 const LATENCY_SLOTS: &str = "syscalls.latency_slots";
+const UNWIND_MIB: &str = "unwind.mib";
 const TUNE_ENABLED: &str = "tune.enabled";
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 12] = [
+const KEYS: [(&str, Kind); 13] = [
     (SOCKET, Kind::AbsolutePath),
     (PAGES, Kind::AbsolutePath),
     (STATE, Kind::AbsolutePath),
@@ -151,6 +154,7 @@ const KEYS: [(&str, Kind); 12] = [
     (PROFILE_KINDS, Kind::ProfileKinds),
     (BUDGET, Kind::Percent(0.1, 100.0)),
     (LATENCY_SLOTS, Kind::PowerOfTwo(1, 65_536)),
+    (UNWIND_MIB, Kind::Whole(1, 512)),
     (TUNE_ENABLED, Kind::OnOff),
 ];
 
@@ -169,6 +173,7 @@ impl Default for Config {
             kinds: vec![ProfileKind::Cpu],
             budget: DEFAULT_BUDGET,
             latency_slots: 65_536,
+            unwind_mib: 12,
             tune: Switch::On,
         }
     }
@@ -298,6 +303,7 @@ impl TryFrom<RawConfig> for Config {
         config.kinds = raw.value(PROFILE_KINDS).and_then(profile_kinds).unwrap_or(config.kinds);
         config.budget = raw.value(BUDGET).and_then(percent).map_or(config.budget, |percent| Ratio(percent / 100.0));
         config.latency_slots = raw.whole(LATENCY_SLOTS).unwrap_or(config.latency_slots);
+        config.unwind_mib = raw.whole(UNWIND_MIB).unwrap_or(config.unwind_mib);
         config.tune = raw.switch(TUNE_ENABLED).unwrap_or(config.tune);
         Ok(config)
     }

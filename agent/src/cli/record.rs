@@ -184,6 +184,7 @@ fn look(watching: &Watching, whom: &mut Whom, mut recording: Option<Recording>) 
         Body::Stack(sample) => intake.sample(event.time, (**sample).clone(), &mut slice),
         Body::Thread(row) => intake.thread(event.time, row, &mut slice),
         Body::Loss(reason, count) => seen.lost.set(*reason, *count),
+        Body::Mapping(mapping) => seen.resolver.learn(mapping),
         Body::Ledger(row) => seen.ledger = Some(Ledger(*row)),
         // Names are looked up while their process lives, and so at every tick.
         Body::Tick => {

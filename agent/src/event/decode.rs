@@ -168,3 +168,38 @@ fn report(body: &[u8]) -> Result<Body<'_>, &'static str> {
     }
     Ok(Body::Report(name, if head.errno == 0 { Ok(page) } else { Err(i32::from(head.errno)) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{RawBatch, encode};
+
+    fn decoded(bytes: &[u8]) -> Option<Mapping> {
+        match Decoder::new(bytes).next()?.ok()?.body {
+            Body::Mapping(mapping) => Some(*mapping),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_mapping_comes_back_as_it_was_told_and_a_cut_one_does_not() {
+        let mapping = Mapping {
+            pid: Pid(7),
+            begin: 0x5000,
+            end: 0x9000,
+            offset: 0x1000,
+            dev: 65024,
+            inode: 12,
+            build_id: [1, 2, 3].into(),
+            path: b"/usr/bin/\xffapp".as_slice().into(),
+        };
+        let mut batch = RawBatch::new();
+        encode::mapping(&mut batch, Nanos(1), &mapping);
+        assert_eq!(decoded(batch.bytes()), Some(mapping));
+        let (mut lying, body) = (batch.bytes().to_vec(), size_of::<RecordHeader>());
+        lying[body + 4] = 200;
+        assert_eq!(decoded(&lying), None, "a build id that is longer than the record");
+        lying[body + 4] = 2;
+        assert_eq!(decoded(&lying), None, "a path that is longer than was said");
+    }
+}

@@ -187,14 +187,14 @@ impl Probes {
         what: &'static str,
     ) -> Result<Vec<u8>, LoadError> {
         let failed = |cause| LoadError::Program { program: name, cause, remedy: NEEDS_RIGHTS };
-        let Self { ebpf, btf, links, .. } = self;
+        let Self { ebpf, types, links, .. } = self;
         let program: &mut Iter = ebpf
             .program_mut(name)
             .ok_or(ProgramError::UnexpectedProgramType)
             .and_then(TryInto::try_into)
             .map_err(failed)?;
         if !links.loaded.contains(name) {
-            program.load(over, btf).map_err(failed)?;
+            program.load(over, types.get()?).map_err(failed)?;
             links.loaded.insert(name);
         }
         let link = program.attach().map_err(failed)?;
@@ -214,14 +214,14 @@ impl Probes {
         tracepoint: &'static str,
     ) -> Result<BtfTracePointLinkId, LoadError> {
         let failed = |cause| LoadError::Program { program: name, cause, remedy: NEEDS_RIGHTS };
-        let Self { ebpf, btf, links, .. } = self;
+        let Self { ebpf, types, links, .. } = self;
         let program: &mut BtfTracePoint = ebpf
             .program_mut(name)
             .ok_or(ProgramError::UnexpectedProgramType)
             .and_then(TryInto::try_into)
             .map_err(failed)?;
         if !links.loaded.contains(name) {
-            program.load(tracepoint, btf).map_err(failed)?;
+            program.load(tracepoint, types.get()?).map_err(failed)?;
             links.loaded.insert(name);
         }
         program.attach().map_err(failed)

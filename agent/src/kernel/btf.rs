@@ -4,7 +4,7 @@
 //! Just enough of the format to find members, through anonymous structs and unions; every read is bounded, because the
 //! bytes may come from a file. Format: Linux `Documentation/bpf/btf.rst`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Why BTF could not be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -163,10 +163,10 @@ impl Btf {
         })
     }
 
-    /// Whether a tracepoint exists: BTF keeps its prototype as `btf_trace_NAME`.
-    pub fn has_tracepoint(&self, name: &str) -> bool {
-        let typedef = |id: &usize| self.types.get(*id).is_some_and(|t| t.kind == kind::TYPEDEF);
-        self.by_name.get(&format!("btf_trace_{name}")).is_some_and(|ids| ids.iter().any(typedef))
+    /// Names of all tracepoints: BTF keeps the prototype of each as `btf_trace_NAME`.
+    pub fn tracepoints(&self) -> BTreeSet<Box<str>> {
+        let typedefs = self.types.iter().filter(|t| t.kind == kind::TYPEDEF);
+        typedefs.filter_map(|t| t.name.strip_prefix("btf_trace_")).map(Into::into).collect()
     }
 
     fn walk(&self, id: usize, path: &[&str], depth: u32) -> Option<u32> {
@@ -254,8 +254,7 @@ mod tests {
         assert_eq!(btf.offset_of("outer.pad"), Some(0));
         assert_eq!(btf.offset_of("outer.z"), None);
         assert_eq!(btf.offset_of("nobody.x"), None);
-        assert!(btf.has_tracepoint("sys_enter"));
-        assert!(!btf.has_tracepoint("sys_exit"));
+        assert_eq!(btf.tracepoints(), ["sys_enter".into()].into());
     }
 
     proptest! {

@@ -4,12 +4,13 @@
 use agent_common::{SyscallStats, UnwindRow};
 use aya::maps::MapError;
 use aya::programs::ProgramError;
-use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use super::attach::{Family, Links};
 use super::btf::{Btf, BtfError};
 use super::diagnostics::Diagnostics;
 use super::offsets::Offsets;
+use super::types::{Tracepoints, Types};
 use super::unwind::shared::Shared;
 use crate::units::Nanos;
 
@@ -177,8 +178,8 @@ fn one_line(error: &dyn std::error::Error) -> String {
 #[derive(Debug)]
 pub struct Probes {
     pub(super) ebpf: Ebpf,
-    pub(super) btf: AyaBtf,
-    pub(super) kernel: Btf,
+    pub(super) types: Types,
+    pub(super) kernel: Tracepoints,
     pub(super) offsets: Offsets,
     pub(super) options: LoadOptions,
     pub(super) links: Links,
@@ -194,11 +195,13 @@ impl Probes {
     pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
         let blob = std::fs::read(VMLINUX).map_err(LoadError::NoBtf)?;
         let kernel = Btf::parse(&blob)?;
-        let btf = AyaBtf::from_sys_fs()?;
+        drop(blob);
         let offsets = Offsets::resolve(&kernel);
+        let kernel = Tracepoints(kernel.tracepoints());
+        let mut types = Types::default();
         let mask = options.latency_slots.clamp(1, 65_536).next_power_of_two() - 1;
         let mut loader = EbpfLoader::new();
-        loader.btf(Some(&btf));
+        loader.btf(Some(types.get()?));
         // Task storage: the probes alone use it, nothing here needs a wrapper for it.
         loader.allow_unsupported_maps();
         for (symbol, value) in offsets.values() {
@@ -217,7 +220,7 @@ impl Probes {
         let diagnostics = Diagnostics::of(&mut ebpf);
         Ok(Self {
             ebpf,
-            btf,
+            types,
             kernel,
             offsets,
             options,
@@ -254,6 +257,11 @@ impl Probes {
     /// Ends that: it costs some ten nanoseconds each time a program runs.
     pub fn drop_run_time(&mut self) {
         self.run_times = None;
+    }
+
+    /// Gives back what only loading takes; whatever is loaded later takes it again.
+    pub fn let_go(&mut self) {
+        self.types.let_go();
     }
 
     /// Hands on what the probes logged since the last time.

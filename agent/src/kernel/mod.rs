@@ -5,6 +5,7 @@ pub mod btf;
 mod diagnostics;
 pub mod load;
 pub mod offsets;
+mod types;
 pub mod unwind;
 mod waits;
 

@@ -24,8 +24,12 @@ impl LiveSource {
     /// With probes if they load. Never fails: an agent without probes still tunes from reports.
     #[cfg(feature = "ebpf")]
     pub(super) fn open(config: &Config) -> (Self, InboxSender) {
-        let options =
-            LoadOptions { hertz: config.hertz, latency_slots: config.latency_slots, ..LoadOptions::default() };
+        let options = LoadOptions {
+            hertz: config.hertz,
+            latency_slots: config.latency_slots,
+            unwind_mib: config.unwind_mib,
+            ..LoadOptions::default()
+        };
         let (sender, receiver) = inbox();
         match EbpfSource::new(options, receiver) {
             Ok(source) => (Self::Ebpf(Box::new(source)), sender),

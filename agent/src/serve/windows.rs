@@ -75,7 +75,7 @@ impl Windows {
     /// With nothing yet, on top of an archive.
     pub(super) fn over(archive: Box<dyn Archive>) -> Self {
         Self {
-            resolver: Resolver::new(),
+            resolver: Resolver::new().thrifty(),
             labels: RefCell::new(Labels::here()),
             kept: VecDeque::new(),
             bytes: 0,

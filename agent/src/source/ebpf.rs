@@ -162,6 +162,8 @@ impl EbpfSource {
     pub fn flush(&mut self, batch: &mut RawBatch) {
         self.ticks = self.ticks.next_multiple_of(TICKS_A_SECOND);
         self.sched.hurry();
+        // No sample comes after the last account: what was delivered is what is read.
+        self.probes.detach(Family::Cpu);
         self.stacks.drain(monotonic(), batch, &mut BTreeSet::new(), |record| self.sched.count(record));
         self.stacks.finish(LAST_PATIENCE, batch);
         self.tick(batch);
@@ -169,6 +171,8 @@ impl EbpfSource {
 
     fn tick(&mut self, batch: &mut RawBatch) {
         self.probes.hear();
+        // What is loaded together is loaded between two ticks.
+        self.probes.let_go();
         let now = monotonic();
         let mut seen = BTreeSet::new();
         self.snapshot(now, batch, &mut seen);

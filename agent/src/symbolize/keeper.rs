@@ -128,14 +128,19 @@ impl Keeper {
         self.bad.get(key).is_some_and(|since| monotonic().since(*since) < shun)
     }
 
+    /// Lets go of one that has ended by itself.
+    pub fn reap(&mut self) {
+        if self.running.as_mut().is_some_and(|running| !matches!(running.child.try_wait(), Ok(None))) {
+            self.running = None;
+        }
+    }
+
     /// Starts one, if none is running, and tells how it is confined.
     pub fn start(&mut self, stats: &mut Stats) -> Result<(), NoAnswer> {
-        if let Some(running) = &mut self.running {
-            // One that ended by itself, because nobody asked or because it had grown, has left nothing undone.
-            match running.child.try_wait() {
-                Ok(None) => return Ok(()),
-                Ok(Some(_)) | Err(_) => self.running = None,
-            }
+        // One that ended by itself, because nobody asked or because it had grown, has left nothing undone.
+        self.reap();
+        if self.running.is_some() {
+            return Ok(());
         }
         let now = monotonic();
         while self.deaths.front().is_some_and(|death| now.since(*death) >= Nanos::from_secs(60)) {
@@ -283,7 +288,9 @@ impl Running {
             }
             for one in found {
                 let asked = places.get(all.len()).ok_or_else(|| lie("it answers more than was asked"))?;
-                if !(one.begin..one.end).contains(asked) || all.len() >= MOST_PLACES {
+                let within = (one.begin..one.end).contains(asked)
+                    && one.function.is_none_or(|(begin, end)| (begin..end).contains(asked));
+                if !within || all.len() >= MOST_PLACES {
                     return Err(lie("it answers what was not asked"));
                 }
                 all.push(one);

@@ -10,6 +10,7 @@ use super::names::{ChainId, Names};
 use super::spaces::{Backing, CodeMapping};
 use super::stats::{Refusal, Stats};
 use super::wire::{Ask, Companion, FileKey, Found, MOST_PLACES, Wish};
+use crate::source::clock::monotonic;
 use crate::units::{Nanos, Pid};
 
 /// Ranges that are kept, of all files together.
@@ -18,6 +19,10 @@ const MOST_RANGES: usize = 200_000;
 const MOST_OPEN: usize = 64;
 /// A file that nobody asked about for so long is closed: an open file keeps its disk from being taken out.
 const HOLD: Nanos = Nanos::from_secs(20);
+/// A file may take one part in so many of the time of a CPU, in the long run.
+const REST: u64 = 200;
+/// The longest that a file is left alone.
+const LONGEST_REST: Nanos = Nanos::from_secs(60);
 /// A file that was refused is tried again after so long.
 const RETRY: Nanos = Nanos::from_secs(60);
 
@@ -25,6 +30,10 @@ const RETRY: Nanos = Nanos::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Places {
     files: BTreeMap<FileKey, Ranges>,
+    /// Whole functions, where a place was looked up in one that others were inlined into.
+    functions: BTreeMap<FileKey, Ranges>,
+    /// Until when no file is asked about that has cost as much as it may.
+    resting: BTreeMap<FileKey, Nanos>,
     ranges: usize,
     open: HashMap<FileKey, Held>,
     /// Which file lies at which (device, inode) of a mapping, while it is held open: nobody else can get the number.
@@ -76,8 +85,17 @@ pub(super) enum Known {
     Named(ChainId),
     /// Looked up, and there is none.
     Unnamed,
-    /// Not looked up yet.
-    Not,
+    /// Not looked up yet; the function that it lies in may be known all the same.
+    Not(Option<ChainId>),
+}
+
+/// How much looking up may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Everything is looked up now.
+    All,
+    /// A file is left alone for a while after it was costly, and functions stand for what was inlined into them.
+    Thrifty,
 }
 
 impl Places {
@@ -165,11 +183,19 @@ impl Places {
 
     /// What is known of a place.
     pub(super) fn get(&self, key: &FileKey, place: u64) -> Known {
-        let range = self.files.get(key).and_then(|ranges| ranges.range(..=place).next_back());
-        match range {
-            Some((_, (end, chain))) if place < *end => chain.map_or(Known::Unnamed, Known::Named),
-            _ => Known::Not,
+        let held = |files: &BTreeMap<FileKey, Ranges>| {
+            let (_, (end, chain)) = files.get(key)?.range(..=place).next_back()?;
+            (place < *end).then_some(*chain)
+        };
+        match held(&self.files) {
+            Some(chain) => chain.map_or(Known::Unnamed, Known::Named),
+            None => Known::Not(held(&self.functions).flatten()),
         }
+    }
+
+    /// Whether a file has cost enough for now.
+    pub(super) fn rests(&self, key: &FileKey, now: Nanos) -> bool {
+        self.resting.get(key).is_some_and(|until| now < *until)
     }
 
     /// Looks places of a file up that are not known. `pid` is a process that maps it, at `path`.
@@ -182,6 +208,7 @@ impl Places {
     ) -> Result<(), NoAnswer> {
         // An answer tells of a whole function, and so of places that have not been asked about yet.
         let mut left: BTreeSet<u64> = wanted.clone();
+        let begun = monotonic();
         while !left.is_empty() {
             let offsets: Vec<u64> = left.iter().copied().take(MOST_PLACES).collect();
             let found = self.ask(key, offsets, (pid, path), keeper, stats)?;
@@ -189,8 +216,12 @@ impl Places {
                 return Ok(());
             }
             self.keep(key, found, names);
-            left.retain(|place| self.get(&key, *place) == Known::Not);
+            left.retain(|place| matches!(self.get(&key, *place), Known::Not(_)));
         }
+        let now = monotonic();
+        let rest = Nanos(now.since(begun).0.saturating_mul(REST)).min(LONGEST_REST);
+        self.resting.retain(|_, until| now < *until);
+        self.resting.insert(key, now + rest);
         Ok(())
     }
 
@@ -224,21 +255,25 @@ impl Places {
     /// Keeps what was found.
     pub(super) fn keep(&mut self, key: FileKey, found: Vec<Found>, names: &mut Names) {
         if self.ranges >= MOST_RANGES {
-            self.files.clear();
-            self.ranges = 0;
+            self.forget_names();
         }
         let ranges = self.files.entry(key).or_default();
-        let before = ranges.len();
-        for Found { begin, end, names: chain } in found {
+        let functions = self.functions.entry(key).or_default();
+        let before = ranges.len() + functions.len();
+        for Found { begin, end, names: chain, function } in found {
+            if let (Some((begin, end)), Some(outermost)) = (function, chain.first()) {
+                functions.insert(begin, (end, Some(names.chain([outermost.clone()]))));
+            }
             let chain = (!chain.is_empty()).then(|| names.chain(chain));
             ranges.insert(begin, (end, chain));
         }
-        self.ranges += ranges.len() - before;
+        self.ranges += ranges.len() + functions.len() - before;
     }
 
     /// Forgets names: their numbers hold no longer.
     pub(super) fn forget_names(&mut self) {
         self.files.clear();
+        self.functions.clear();
         self.ranges = 0;
     }
 }

@@ -11,7 +11,7 @@ use super::files;
 use super::keeper::{Keeper, NoAnswer, Reply};
 use super::kernel::{KernelNames, UNNAMED};
 use super::names::{Names, Space, Standing};
-use super::places::{Known, Places};
+use super::places::{Effort, Known, Places};
 use super::spaces::{Backing, CodeMapping, Now, Spaces};
 use super::stats::{Refusal, Stats};
 use super::wire::{Ask, FileKey, Found, MOST_PLACES};
@@ -40,6 +40,7 @@ pub struct Resolver {
     spaces: Spaces,
     places: Places,
     jits: BTreeMap<Pid, Jit>,
+    effort: Effort,
     names: Names,
     stats: Stats,
 }
@@ -76,9 +77,16 @@ impl Resolver {
             spaces: Spaces::default(),
             places: Places::default(),
             jits: BTreeMap::new(),
+            effort: Effort::All,
             names: Names::default(),
             stats: Stats::default(),
         }
+    }
+
+    /// For somebody who looks names up all the time: costs little, and inlined functions of big files come later.
+    #[must_use]
+    pub fn thrifty(self) -> Self {
+        Self { effort: Effort::Thrifty, ..self }
     }
 
     /// What is known.
@@ -115,6 +123,7 @@ impl Resolver {
             self.places.forget_names();
         }
         let now = monotonic();
+        self.keeper.reap();
         let mut kernel: BTreeSet<u64> = BTreeSet::new();
         let mut user: BTreeMap<Pid, BTreeSet<u64>> = BTreeMap::new();
         for key in counts.counts.keys() {
@@ -154,7 +163,8 @@ impl Resolver {
             for address in addresses.iter() {
                 let place = self.place(*pid, *address, now);
                 if let Place::File { key, offset, path, .. } = &place
-                    && self.places.get(key, *offset) == Known::Not
+                    && let Known::Not(function) = self.places.get(key, *offset)
+                    && (self.effort == Effort::All || function.is_none() || !self.places.rests(key, now))
                 {
                     let question = by_file.entry(*key);
                     let question = question.or_insert_with(|| Question {
@@ -211,7 +221,8 @@ impl Resolver {
             Place::File { key, offset, module, .. } => match self.places.get(&key, offset) {
                 Known::Named(chain) => return self.names.set(space, address, chain, Standing::Final),
                 Known::Unnamed => (format!("{module}+{offset:#x}"), Standing::Final),
-                Known::Not => {
+                Known::Not(Some(function)) => return self.names.set(space, address, function, Standing::Provisional),
+                Known::Not(None) => {
                     (format!("{module}+{offset:#x}"), failed.get(&key).copied().unwrap_or(Standing::Provisional))
                 }
             },

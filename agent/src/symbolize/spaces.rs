@@ -80,6 +80,18 @@ impl ProcessSpace {
         self.mappings.get(after.checked_sub(1)?).filter(|m| address < m.end)
     }
 
+    /// Puts a mapping over whatever lay there before.
+    fn cover(&mut self, mapping: CodeMapping) {
+        if self.find(mapping.begin) == Some(&mapping) {
+            return;
+        }
+        self.mappings.retain(|m| m.end <= mapping.begin || m.begin >= mapping.end);
+        if self.mappings.len() < MOST_MAPPINGS {
+            let at = self.mappings.partition_point(|m| m.begin < mapping.begin);
+            self.mappings.insert(at, mapping);
+        }
+    }
+
     pub(super) fn is_known(&self) -> bool {
         !self.mappings.is_empty()
     }
@@ -119,11 +131,13 @@ impl Spaces {
         let (Some(process), Some(stat)) = (process, stat) else { return Now::Same };
         let identity = Identity { start_ticks: stat.starttime, code: stat.startcode, stack: stat.startstack };
         let another = space.identity.is_some_and(|before| before != identity);
-        if another {
+        if space.identity.is_some_and(|before| before.start_ticks != identity.start_ticks) {
             *space = ProcessSpace { used: now, ..ProcessSpace::default() };
         }
+        // What the program before it had mapped stays beside the new: samples of it may still come.
         space.identity = Some(identity);
-        if space.read.is_none() {
+        // What the source told is enough; what an address is missing in is looked at again.
+        if another || space.mappings.is_empty() {
             read(space, &process, now);
         }
         if another { Now::Another } else { Now::Same }
@@ -158,12 +172,7 @@ impl Spaces {
             "" => Backing::Anonymous,
             _ => Backing::File { dev: mapping.dev, inode: mapping.inode, path },
         };
-        space.mappings.retain(|m| m.end <= mapping.begin || m.begin >= mapping.end);
-        if space.mappings.len() < MOST_MAPPINGS {
-            let at = space.mappings.partition_point(|m| m.begin < mapping.begin);
-            let known = CodeMapping { begin: mapping.begin, end: mapping.end, offset: mapping.offset, backing };
-            space.mappings.insert(at, known);
-        }
+        space.cover(CodeMapping { begin: mapping.begin, end: mapping.end, offset: mapping.offset, backing });
     }
 
     /// The longest unused half goes when it is full: which processes have ended is told by nobody here.
@@ -195,10 +204,9 @@ fn read(space: &mut ProcessSpace, process: &ProcProcess, now: Nanos) {
         };
         Some(CodeMapping { begin: map.address.0, end: map.address.1, offset: offset(&backing, map.offset), backing })
     });
-    let code: Vec<CodeMapping> = code.take(MOST_MAPPINGS).collect();
     // A process that is just ending shows none; what was known of it still holds.
-    if !code.is_empty() {
-        space.mappings = code;
+    for mapping in code.take(MOST_MAPPINGS) {
+        space.cover(mapping);
         space.read = Some(now);
     }
 }

@@ -96,6 +96,8 @@ pub struct Found {
     pub end: u64,
     /// Names, outermost first; none when there is no name.
     pub names: Vec<String>,
+    /// The whole of the outermost function, where that is more: first place, and first place behind it.
+    pub function: Option<(u64, u64)>,
 }
 
 /// An answer.

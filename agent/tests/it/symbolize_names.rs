@@ -140,6 +140,23 @@ fn a_thousand_processes_of_one_program_cost_one_question() {
     assert_eq!(resolver.stats().asked, 1);
 }
 
+#[test]
+fn a_file_that_has_cost_enough_is_left_alone_and_its_functions_are_named_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = build(folder.path(), "g++", CPP, &["-static"]);
+    let running = Running::start(&mut Command::new(&program));
+    let mut thrifty = resolver(limits()).thrifty();
+    assert_eq!(look_up(&mut thrifty, &running).len(), 2);
+    // One byte before lies in what was inlined, too.
+    let (pid, before) = (running.pid(), running.address - 1);
+    thrifty.resolve(&stacks(pid, &[before]));
+    assert_eq!((names(&thrifty, pid, before), thrifty.stats().asked), (vec!["outer::work(int)".to_owned()], 1));
+    let mut eager = resolver(limits());
+    assert_eq!(look_up(&mut eager, &running).len(), 2);
+    eager.resolve(&stacks(pid, &[before]));
+    assert_eq!((names(&eager, pid, before).len(), eager.stats().asked), (2, 2));
+}
+
 /// Runs the JIT with what `prepare` leaves at the place of its map. What the code is called, and why not better.
 fn jit(prepare: impl FnOnce(&Path, u64)) -> (Vec<String>, Vec<Refusal>) {
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tidegate::aggregate::ledger::Ledger;
 use tidegate::cli::watching::Rows;
-use tidegate::event::{Body, Decoder, RawBatch, Sample};
+use tidegate::event::{Body, Decoder, Mapping, RawBatch, Sample};
 use tidegate::source::clock::monotonic;
 use tidegate::source::ebpf::{EbpfSource, LoadOptions};
 use tidegate::source::inbox::inbox;
@@ -22,12 +22,12 @@ pub(crate) struct Subject {
 
 impl Subject {
     pub(crate) fn start(task: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this binary"))
-            .env(TASK, task)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this binary can be run again");
+        Self::of(Command::new(std::env::current_exe().expect("this binary")).env(TASK, task))
+    }
+
+    /// A program that speaks as subjects do.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was seen to be there");
         let out = BufReader::new(child.stdout.take().expect("piped"));
         let mut subject = Self { child, out };
         assert_eq!(subject.hear(), "ready");
@@ -79,6 +79,8 @@ pub(crate) struct Seen {
     pub(crate) task_clock_ns: Option<u64>,
     /// Rows of threads, as they came, with their times.
     pub(crate) threads: Vec<(Nanos, agent_common::ThreadRow)>,
+    /// Where code was mapped.
+    pub(crate) mappings: Vec<Mapping>,
 }
 
 /// The probes, loaded.
@@ -101,6 +103,7 @@ impl Probes {
             ledger: Ledger::default(),
             task_clock_ns: None,
             threads: Vec::new(),
+            mappings: Vec::new(),
         };
         Self { runtime, source, seen, _sender: sender }
     }
@@ -162,6 +165,7 @@ impl Seen {
             self.rows.observe(&event);
             match event.body {
                 Body::Stack(sample) => self.samples.push(*sample),
+                Body::Mapping(mapping) => self.mappings.push(*mapping),
                 Body::Ledger(row) => self.ledger = Ledger(row),
                 Body::Thread(row) => self.threads.push((event.time, *row)),
                 Body::Task(row) => self.task_clock_ns = Some(row.task_clock_ns),

@@ -5,6 +5,8 @@
 #[cfg(feature = "ebpf")]
 mod cpu;
 #[cfg(feature = "ebpf")]
+mod ground_truth;
+#[cfg(feature = "ebpf")]
 mod history;
 #[cfg(feature = "ebpf")]
 mod kit;
@@ -35,18 +37,15 @@ fn main() {
 
 #[cfg(feature = "ebpf")]
 fn trials() -> Vec<Trial> {
-    let cases = syscalls::CASES
-        .iter()
-        .chain(sockets::CASES)
-        .chain(cpu::CASES)
-        .chain(unwind::CASES)
-        .chain(sched::CASES)
-        .chain(history::CASES);
+    let families =
+        [syscalls::CASES, sockets::CASES, cpu::CASES, unwind::CASES, sched::CASES, history::CASES, ground_truth::CASES];
+    let cases = families.concat();
     let lacking = lacking();
     if let Some(why) = &lacking {
         say(&format!("kernel tests are skipped: {why}"));
     }
     cases
+        .into_iter()
         .map(|(name, case)| {
             Trial::test(format!("kernel::{name}"), move || {
                 case();

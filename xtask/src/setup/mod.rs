@@ -119,9 +119,9 @@ fn go(workspace: &Workspace, intent: Intent) -> Result<(Option<Toolchain>, usize
         let why = "`cargo xtask kernel-test vm` cannot boot other kernels";
         journal.enter(package, &apt.optional(package, program, why, intent), watch);
     }
-    for (package, program) in [("g++", "g++"), ("binutils", "objcopy")] {
+    for (package, program) in [("gcc", "gcc"), ("g++", "g++"), ("binutils", "objcopy"), ("nodejs", "node")] {
         let watch = Stopwatch::start();
-        let why = "the tests of names cannot build the programs that they look into";
+        let why = "the tests of names and of shares cannot build or run the programs that they look into";
         journal.enter(package, &apt.optional(package, program, why, intent), watch);
     }
 

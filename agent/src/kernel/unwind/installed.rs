@@ -93,7 +93,7 @@ impl Installed {
         let names: Vec<&str> = self.refused.values().take(3).map(String::as_str).collect();
         (missing.tables > 0).then(|| {
             format!(
-                "unwinding: the tables of {} files find no room: {} MiB are given and {} MiB more would be needed (unwind_mib); \
+                "unwinding: the tables of {} files find no room: {} MiB are given and {} MiB more would be needed (unwind.mib in the configuration); \
                  among them {}",
                 missing.tables,
                 (self.rows.len() * size_of::<UnwindRow>()) >> 20,

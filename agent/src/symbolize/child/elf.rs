@@ -64,6 +64,16 @@ struct Segment {
     address: u64,
 }
 
+impl Segment {
+    /// Places of the addresses from `begin` to `end`, as far as they lie in the segment; `within` does.
+    fn places(&self, begin: u64, end: u64, within: u64) -> (u64, u64) {
+        let begin = begin.max(self.address);
+        let end = end.min(self.address.saturating_add(self.size)).max(within.saturating_add(1));
+        let place = |address: u64| self.offset.saturating_add(address.wrapping_sub(self.address));
+        (place(begin), place(end))
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Symbol {
     address: u64,
@@ -131,22 +141,20 @@ impl Elf {
 
     /// The functions at a place in the file.
     pub(super) fn find(&self, offset: u64) -> Found {
-        let unnamed = Found { begin: offset, end: offset.saturating_add(1), names: Vec::new() };
+        let unnamed = Found { begin: offset, end: offset.saturating_add(1), names: Vec::new(), function: None };
         let holds = |s: &&Segment| offset.checked_sub(s.offset).is_some_and(|within| within < s.size);
         let Some(segment) = self.segments.iter().find(holds) else { return unnamed };
         let address = segment.address.wrapping_add(offset - segment.offset);
+        let symbol = self.symbol(address);
+        let function = symbol.as_ref().map(|(begin, end, _)| segment.places(*begin, *end, address));
         let inlined = self.inlined(address);
-        if !inlined.is_empty() {
-            return Found { names: inlined, ..unnamed };
-        }
-        let Some((begin, end, name)) = self.symbol(address) else { return unnamed };
-        // As far as it lies in the segment.
-        let begin = begin.max(segment.address);
-        let end = end.min(segment.address.saturating_add(segment.size)).max(address.saturating_add(1));
-        Found {
-            begin: segment.offset.saturating_add(begin - segment.address),
-            end: segment.offset.saturating_add(end - segment.address),
-            names: vec![name],
+        match (symbol, function) {
+            // Where a function begins that was inlined, and where it ends, is not asked: the answer is for this place.
+            (_, function) if !inlined.is_empty() => Found { names: inlined, function, ..unnamed },
+            (Some((.., name)), Some((begin, end))) => {
+                Found { begin, end, names: vec![demangle(&name)], function: None }
+            }
+            _ => unnamed,
         }
     }
 
@@ -170,7 +178,7 @@ impl Elf {
     }
 
     /// By the symbol tables: where the function starts, where it ends, its name.
-    fn symbol(&self, address: u64) -> Option<(u64, u64, String)> {
+    fn symbol(&self, address: u64) -> Option<(u64, u64, Cow<'static, str>)> {
         let after = self.symbols.partition_point(|s| s.address <= address);
         let next = self.symbols.get(after).map_or(u64::MAX, |s| s.address);
         for (back, at) in (after.saturating_sub(LOOK_BACK)..after).rev().enumerate() {
@@ -182,7 +190,7 @@ impl Elf {
             };
             if address < end {
                 let name = self.name(symbol)?;
-                return Some((symbol.address, end.min(next), demangle(&name)));
+                return Some((symbol.address, end.min(next), name));
             }
         }
         None

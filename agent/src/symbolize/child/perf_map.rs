@@ -46,7 +46,7 @@ impl PerfMap {
     }
 
     pub(super) fn find(&self, address: u64) -> Found {
-        let unnamed = Found { begin: address, end: address.saturating_add(1), names: Vec::new() };
+        let unnamed = Found { begin: address, end: address.saturating_add(1), names: Vec::new(), function: None };
         let after = self.ranges.partition_point(|(begin, ..)| *begin <= address);
         let Some((begin, length, at, name_length)) = after.checked_sub(1).and_then(|i| self.ranges.get(i)) else {
             return unnamed;
@@ -56,7 +56,7 @@ impl PerfMap {
         let at = *at as usize;
         let name = self.names.get(at..at + usize::from(*name_length));
         match name.map(String::from_utf8_lossy) {
-            Some(name) if address < end => Found { begin: *begin, end, names: vec![name.into_owned()] },
+            Some(name) if address < end => Found { begin: *begin, end, names: vec![name.into_owned()], function: None },
             _ => unnamed,
         }
     }
@@ -108,7 +108,8 @@ mod tests {
         text.extend_from_slice(&[b'x'; 9000]);
         text.extend_from_slice(b"\n9100 10 after_the_long_line\n");
         let map = map(&text);
-        assert_eq!(map.find(0x7f0f), Found { begin: 0x7f00, end: 0x7f10, names: vec!["Turbofan:work".to_owned()] });
+        let names = vec!["Turbofan:work".to_owned()];
+        assert_eq!(map.find(0x7f0f), Found { begin: 0x7f00, end: 0x7f10, names, function: None });
         assert_eq!(map.find(0x7f20).names, ["second"]);
         assert_eq!(map.find(0x9100).names, ["after_the_long_line"]);
         for unnamed in [0, 0x7eff, 0x7f10, 0x7f28, 0x7f80, u64::MAX] {
