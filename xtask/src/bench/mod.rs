@@ -1,6 +1,7 @@
 //! Measurements that a figure in the documentation can point to, by name. Each prints a table and, when asked, writes
 //! the same numbers as JSON; none of them asserts.
 
+mod flame;
 mod page;
 mod profile;
 mod syscalls;
@@ -24,6 +25,8 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Name {
+    /// A flame graph of the last minute and of the last hour, at the socket, with 50,000 distinct stacks
+    Flame,
     /// Reading the settings page: ns a read, whole and with the expiry check
     Page,
     /// What profiling the whole host costs, beside perf and profile-bee
@@ -43,6 +46,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let json = args.json.as_deref().map(std::path::absolute).transpose()?;
     let bench = Bench { workspace, json: json.as_deref() };
     match args.name {
+        Name::Flame => flame::run(&bench)?,
         Name::Page => page::run(&bench)?,
         Name::Profile => profile::run(&bench)?,
         Name::Syscalls => syscalls::run(&bench)?,

@@ -11,6 +11,9 @@ const LONGEST: u64 = 8 * Nanos::SECOND.0;
 /// It rises at most so many times over in one step: one burst says little.
 const STEEPEST: u64 = 8;
 
+/// How many times the shortest period it begins with: four quiet ticks later it is there.
+const HEAD_START: u64 = 16;
+
 /// A period that follows the rate of samples.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -19,10 +22,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Starts at `shortest`, and never goes below it.
+    /// Starts well above `shortest`, so that a busy host makes no burst, and never goes below it.
     pub(super) fn new(shortest: u64) -> Self {
         let shortest = shortest.clamp(1, LONGEST);
-        Self { shortest, period: shortest }
+        Self { shortest, period: shortest.saturating_mul(HEAD_START).min(LONGEST) }
     }
 
     /// Never goes below `shortest` from now on.

@@ -187,7 +187,7 @@ impl Sched {
             let known = before.remove(&place).filter(|_| row.told != 0);
             if row.weight_ns > 0 {
                 let stacks = known.unwrap_or_else(|| read_stacks(&row, kernel));
-                self.tell_wait(batch, &row, &stacks);
+                tell_wait(batch, &row, &stacks);
                 self.stacks.insert(place, stacks);
             } else if let Some(stacks) = known {
                 self.stacks.insert(place, stacks);
@@ -195,28 +195,27 @@ impl Sched {
         }
         Ok(())
     }
-
-    fn tell_wait(&mut self, batch: &mut RawBatch, row: &CensusRow, stacks: &Stacks) {
-        let blocked = row.row.state == ThreadState::Blocked as u16;
-        let kind = if blocked { SampleKind::OffCpu } else { SampleKind::RunQueue };
-        self.count_kind(kind as u16);
-        let user_end = if stacks.user.is_empty() { UnwindEnd::NoUser } else { UnwindEnd::Entry };
-        let sample = StackSample {
-            pid: row.row.pid,
-            tid: row.row.tid,
-            comm: row.row.comm,
-            cgroup: row.row.cgroup,
-            weight: row.weight_ns,
-            kind: kind as u16,
-            reason: if blocked { row.row.reason } else { 0 },
-            user_end: user_end as u16,
-            ..StackSample::ZERO
-        };
-        encode::stack(batch, Nanos(row.time_ns), sample, &stacks.kernel, &stacks.user);
-    }
 }
 
 fn read_stacks(row: &CensusRow, kernel: &[u8]) -> Stacks {
     let kernel = kernel.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
     Stacks { kernel, user: callers(Pid(row.row.pid), row.ip, row.bp) }
+}
+
+fn tell_wait(batch: &mut RawBatch, row: &CensusRow, stacks: &Stacks) {
+    let blocked = row.row.state == ThreadState::Blocked as u16;
+    let kind = if blocked { SampleKind::OffCpu } else { SampleKind::RunQueue };
+    let user_end = if stacks.user.is_empty() { UnwindEnd::NoUser } else { UnwindEnd::Entry };
+    let sample = StackSample {
+        pid: row.row.pid,
+        tid: row.row.tid,
+        comm: row.row.comm,
+        cgroup: row.row.cgroup,
+        weight: row.weight_ns,
+        kind: kind as u16,
+        reason: if blocked { row.row.reason } else { 0 },
+        user_end: user_end as u16,
+        ..StackSample::ZERO
+    };
+    encode::stack(batch, Nanos(row.time_ns), sample, &stacks.kernel, &stacks.user);
 }
