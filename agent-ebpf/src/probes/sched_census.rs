@@ -41,7 +41,9 @@ struct Meta {
 #[repr(C)]
 struct Scratch {
     row: CensusRow,
-    frames: [u64; FRAMES],
+    /// Twice what is used: verifiers before 6.18 know a length that is at most [`FRAMES`] by its bits alone, and those allow
+    /// nearly the double.
+    frames: [u64; 2 * FRAMES],
     times: ThreadTimes,
 }
 

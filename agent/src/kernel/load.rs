@@ -82,7 +82,7 @@ pub enum LoadError {
     #[error("load the probes: {} (needs CAP_BPF and CAP_PERFMON, or root)", chain(.0))]
     Object(#[from] EbpfError),
     /// A program was refused.
-    #[error("attach {program}: {} {remedy}", chain(.cause))]
+    #[error("attach {program}: {}{} {remedy}", chain(.cause), verifier_says(.cause))]
     Program {
         /// Which.
         program: &'static str,
@@ -127,16 +127,14 @@ pub enum LoadError {
     },
 }
 
-impl LoadError {
-    /// The end of what the verifier said, where it was the verifier who refused.
-    pub fn verifier_says(&self) -> Option<String> {
-        const LINES: usize = 6;
-        let Self::Program { cause: ProgramError::LoadError { verifier_log, .. }, .. } = self else { return None };
-        let log = verifier_log.to_string();
-        let told: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let last = &told[told.len().saturating_sub(LINES)..];
-        (!last.is_empty()).then(|| last.join(" | "))
-    }
+/// The end of what the verifier said, where it was the verifier who refused.
+fn verifier_says(cause: &ProgramError) -> String {
+    const LINES: usize = 6;
+    let ProgramError::LoadError { verifier_log, .. } = cause else { return String::new() };
+    let log = verifier_log.to_string();
+    let told: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = &told[told.len().saturating_sub(LINES)..];
+    if last.is_empty() { String::new() } else { format!("; the verifier says: {};", last.join(" | ")) }
 }
 
 /// Words of the watch list: a byte for each process number there can be.
@@ -169,7 +167,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The first line, without the log of the verifier, which is for the debugger: [`LoadError::verifier_says`] has its end.
+/// The first line, without the log of the verifier, which is for the debugger: [`verifier_says`] has its end.
 fn one_line(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();

@@ -35,10 +35,7 @@ impl EbpfSource {
                 remedy: "report this kernel's version: its layout is not known to this version of tidegate".to_owned(),
             }),
             _ => Shortfall::Refused(Lack {
-                cause: match error.verifier_says() {
-                    Some(last) => format!("{error}; the verifier says: {last}"),
-                    None => error.to_string(),
-                },
+                cause: error.to_string(),
                 remedy: "check the rights (`privilege`); if they are there, report this kernel's version and this line"
                     .to_owned(),
             }),
