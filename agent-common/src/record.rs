@@ -209,9 +209,10 @@ pub struct LedgerRow {
     pub delivered: u64,
     /// Samples that did not: no room in the ring buffer, or no scratch record.
     pub refused: u64,
-    /// Periods that passed without a firing before one that found a watched process: samples that were never taken.
+    /// Periods that passed without a firing while a watched thread ran on: samples that were never taken.
     pub late: u64,
-    /// Periods that passed without a firing before one that found nothing to sample.
+    /// Periods that passed without a firing while the CPU was idle or went from one thread to another: whose time that
+    /// was, nobody can tell. An idle CPU of a virtual machine sleeps through most of its timers.
     pub late_elsewhere: u64,
 }
 
@@ -223,6 +224,10 @@ pub struct LedgerAccount {
     pub counts: LedgerRow,
     /// When the timer fired last; 0 before the first time.
     pub last_ns: u64,
+    /// Thread that it found then.
+    pub last_tid: u64,
+    /// When that thread had come onto the CPU, by the scheduler's clock.
+    pub last_arrival: u64,
 }
 
 /// Cost of one process, cumulative since it was first watched. `u64::MAX` stands for "not to be had here".

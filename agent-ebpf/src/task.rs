@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated as helper;
 
 use crate::kernel_read;
-use crate::offsets::{OFF_CRED_EUID, OFF_TASK_CRED, OFF_TASK_FLAGS, OFF_TASK_MM, of, present};
+use crate::offsets::{OFF_CRED_EUID, OFF_TASK_CRED, OFF_TASK_FLAGS, OFF_TASK_LAST_ARRIVAL, OFF_TASK_MM, of, present};
 
 /// The current thread: process id in the upper half, thread id in the lower.
 #[inline(always)]
@@ -57,6 +57,17 @@ pub fn cpu() -> u16 {
 pub fn word(offset: usize) -> u32 {
     // SAFETY: takes no pointer, and returns a trusted one; the verifier knows `offset` and checks the load.
     unsafe { *helper::bpf_get_current_task_btf().cast::<c_void>().byte_add(offset).cast::<u32>() }
+}
+
+/// When the current thread came onto its CPU, by the scheduler's clock; 0 where the kernel does not tell.
+#[inline(always)]
+pub fn arrival() -> u64 {
+    if !present(&OFF_TASK_LAST_ARRIVAL) {
+        return 0;
+    }
+    let at = of(&OFF_TASK_LAST_ARRIVAL);
+    // SAFETY: takes no pointer, and returns a trusted one; the verifier knows the offset and checks the load.
+    unsafe { *helper::bpf_get_current_task_btf().cast::<c_void>().byte_add(at).cast::<u64>() }
 }
 
 /// Whether the current thread has a user side: kernel threads have none, nor has a thread that has given up its memory on

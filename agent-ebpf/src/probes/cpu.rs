@@ -21,7 +21,12 @@ fn cpu_sample(ctx: PerfEventContext) -> u32 {
     // SAFETY: a per-CPU value that only this timer uses.
     let account = unsafe { &mut *account };
     let period = cpu_period();
-    let late = skipped(account, period);
+    let skipped = skipped(account, period);
+    // Only a thread that has been on this CPU ever since the last firing was it that ran meanwhile.
+    let (tid, arrival) = (task::pid_tgid() & 0xffff_ffff, task::arrival());
+    let ran_on = tid == account.last_tid && arrival == account.last_arrival;
+    (account.last_tid, account.last_arrival) = (tid, arrival);
+    let (late, elsewhere) = if ran_on { (skipped, 0) } else { (0, skipped) };
     let counts = &mut account.counts;
     counts.fired += 1;
     let tgid = task::tgid();
@@ -29,10 +34,11 @@ fn cpu_sample(ctx: PerfEventContext) -> u32 {
     if idle || !watched(tgid, WATCH_CPU) {
         counts.idle += u64::from(idle);
         counts.unwatched += u64::from(!idle);
-        counts.late_elsewhere += late;
+        counts.late_elsewhere += skipped;
         return 0;
     }
     counts.late += late;
+    counts.late_elsewhere += elsewhere;
     if late != 0 {
         lost_many(LossReason::TimerLate, late);
     }

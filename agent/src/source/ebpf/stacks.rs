@@ -162,7 +162,7 @@ impl Stacks {
     pub(super) fn account(&mut self, now: Nanos, batch: &mut RawBatch) {
         let Ok(accounts) = self.ledger.get(&0, 0) else { return };
         let mut sum = LedgerRow { period_ns: self.period.0, ..LedgerRow::default() };
-        for LedgerAccount { counts, last_ns: _ } in accounts.iter() {
+        for LedgerAccount { counts, last_ns: _, last_tid: _, last_arrival: _ } in accounts.iter() {
             let LedgerRow { period_ns: _, fired, idle, unwatched, delivered, refused, late, late_elsewhere } = *counts;
             sum.fired += fired;
             sum.idle += idle;
