@@ -96,6 +96,15 @@ fn go_tool_pprof_finds_the_total_and_the_labels() {
     assert!(top.contains(&format!("100% of {total}ns total")), "{top}");
 }
 
+/// Ends the daemon that was too slow, which names itself.
+fn end_daemon(output: &Output) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    let pid = told.split_once("so run \"kill ").and_then(|(_, rest)| rest.split('"').next()?.parse::<u32>().ok());
+    let Some(pid) = pid else { panic!("{told}") };
+    // One that has ended meanwhile needs no ending.
+    Command::new("kill").arg(pid.to_string()).status().ok();
+}
+
 #[test]
 fn the_firefox_profiler_finds_the_total() {
     let (Some(node), Some(cli)) = (on_path("node"), reader("@firefox-devtools/profiler-cli/dist/profiler-cli.js"))
@@ -111,7 +120,21 @@ fn the_firefox_profiler_finds_the_total() {
             command.arg(&cli).args(arguments).env("HOME", room.0.path()).current_dir(room.0.path());
             said(&command.output().unwrap())
         };
-        ask(&["load", file.to_str().unwrap()]);
+        // It gives its daemon half a second to start and asks to be tried again where that was not enough.
+        let load = || {
+            let mut command = Command::new(&node);
+            let load = command.arg(&cli).args(["load", file.to_str().unwrap()]);
+            load.env("HOME", room.0.path()).current_dir(room.0.path()).output().unwrap()
+        };
+        let mut loaded = load();
+        for _ in 0..8 {
+            if loaded.status.success() {
+                break;
+            }
+            end_daemon(&loaded);
+            loaded = load();
+        }
+        said(&loaded);
         let threads: serde_json::Value = serde_json::from_str(&ask(&["thread", "list", "--json"])).unwrap();
         let threads = threads["threads"].as_array().unwrap();
         assert_eq!(threads.len(), 3, "one for each thread name: {threads:?}");
