@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Write the numbers here as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Rounds of `profile`, about five minutes each
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -43,11 +46,13 @@ pub(crate) struct Bench<'a> {
     pub(crate) workspace: &'a Workspace,
     /// File for the numbers, absolute.
     pub(crate) json: Option<&'a Path>,
+    /// Rounds, where they can be chosen.
+    pub(crate) rounds: usize,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let json = args.json.as_deref().map(std::path::absolute).transpose()?;
-    let bench = Bench { workspace, json: json.as_deref() };
+    let bench = Bench { workspace, json: json.as_deref(), rounds: args.rounds.into() };
     match args.name {
         Name::Draw => draw::run(&bench)?,
         Name::Flame => flame::run(&bench)?,

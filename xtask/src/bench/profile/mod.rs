@@ -22,7 +22,6 @@ use super::Bench;
 use crate::shell;
 use crate::ui;
 
-const ROUNDS: usize = 5;
 /// Start-up of a tool: symbols, tables, buffers.
 const SETTLE: Duration = Duration::from_secs(8);
 const MEASURE: Duration = Duration::from_secs(12);
@@ -99,9 +98,9 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
     let _statistics = BpfStatistics::on()?;
     let mut lines = Vec::new();
     for work in [Work::Cpu, Work::Io] {
-        lines.extend(compare(work, &program, &tools)?);
+        lines.extend(compare(work, &program, &tools, bench.rounds)?);
     }
-    let figures = Figures { rounds: ROUNDS, lines };
+    let figures = Figures { rounds: bench.rounds, lines };
     if let Some(file) = bench.json {
         let json = serde_json::to_string_pretty(&figures)?;
         std::fs::write(file, json).with_context(|| format!("write {}", file.display()))?;
@@ -120,7 +119,7 @@ struct Round {
     whole: Option<(u64, u64)>,
 }
 
-fn compare(work: Work, program: &Path, tools: &Tools) -> Result<Vec<Line>> {
+fn compare(work: Work, program: &Path, tools: &Tools, rounds_wanted: usize) -> Result<Vec<Line>> {
     ui::line(format_args!("{}", work.name()));
     let mut taken: Vec<(Tool, Vec<Round>)> = Vec::new();
     for tool in Tool::ALL {
@@ -132,7 +131,7 @@ fn compare(work: Work, program: &Path, tools: &Tools) -> Result<Vec<Line>> {
     let load = Load::start(program, &work.args())?;
     rest(Duration::from_secs(2));
     let mut before = load.observe(WITHOUT)?;
-    for round in 0..ROUNDS {
+    for round in 0..rounds_wanted {
         let count = taken.len();
         for i in 0..count {
             let (tool, rounds) = &mut taken[(i + round) % count];
@@ -160,7 +159,7 @@ fn compare(work: Work, program: &Path, tools: &Tools) -> Result<Vec<Line>> {
                 whole,
             });
         }
-        ui::line(format_args!("  round {} of {ROUNDS}", round + 1));
+        ui::line(format_args!("  round {} of {rounds_wanted}", round + 1));
     }
     let lines: Vec<Line> = taken.into_iter().map(|(tool, rounds)| line(work, tool, &rounds)).collect();
     show(&lines);
