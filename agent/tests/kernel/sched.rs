@@ -25,8 +25,9 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_waker_stands_over_the_one_it_woke", wakers),
 ];
 
-/// The longest that stamps may lie apart from the kernel's own, for each switch.
-const STAMP: u64 = 5_000;
+/// The longest that stamps may lie apart from the kernel's own, for each switch: 5 µs on a quiet machine of one's own, and
+/// as much again where a hypervisor comes in between, which not all of them account for.
+const STAMP: u64 = 10_000;
 
 fn blocked(row: &ThreadRow, reason: WaitReason) -> u64 {
     row.blocked_ns[reason as usize]
@@ -82,10 +83,12 @@ fn planted(kind: &str, reason: WaitReason) {
     // What was sampled stands for what was waited.
     let sampled = seen.samples.iter().filter(|s| s.tid == Tid(told.tid) && s.kind == SampleKind::OffCpu);
     let sampled: u64 = sampled.filter(|s| s.reason == reason).map(|s| s.weight).sum();
-    // A wait as long as the period is always sampled; of a short one there is a share, and of the waits for a CPU that
-    // follow some are told with it.
-    let percent = if blocked(&row, reason) / row.switches > LoadOptions::default().period() { 5 } else { 50 };
-    close("sampled", sampled, blocked(&row, reason), percent, row.runq_ns);
+    // A wait as long as the period is always sampled. Of short ones as many are as chance has it: four standard errors.
+    let period = LoadOptions::default().period();
+    let chance = 4 * ((blocked(&row, reason) / period).isqrt() + 1) * period;
+    let is_long = blocked(&row, reason) / row.switches > period;
+    let slack = if is_long { row.runq_ns } else { row.runq_ns + chance };
+    close("sampled", sampled, blocked(&row, reason), 5, slack);
 }
 
 #[expect(clippy::print_stderr, reason = "the figures are what the test is for")]
