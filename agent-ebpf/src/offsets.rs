@@ -30,6 +30,10 @@ offsets! {
     OFF_TASK_STATE
     /// `task_struct.on_cpu`
     OFF_TASK_ON_CPU
+    /// `task_struct.thread_info.cpu`: where it runs or ran last
+    OFF_TASK_CPU
+    /// `task_struct.bpf_storage`: null for a thread that nobody keeps anything for
+    OFF_TASK_STORAGE
     /// `task_struct.start_boottime`
     OFF_TASK_START
     /// `task_struct.comm`

@@ -29,6 +29,8 @@ const FIELDS: &[Field] = &[
     field("OFF_TASK_PID", "task_struct.pid", SCHED),
     field("OFF_TASK_STATE", "task_struct.__state", SCHED),
     field("OFF_TASK_ON_CPU", "task_struct.on_cpu", SCHED),
+    field("OFF_TASK_CPU", "task_struct.thread_info.cpu", SCHED),
+    field("OFF_TASK_STORAGE", "task_struct.bpf_storage", SCHED),
     field("OFF_TASK_START", "task_struct.start_boottime", SCHED),
     field("OFF_TASK_COMM", "task_struct.comm", SCHED),
     field("OFF_TASK_FILES", "task_struct.files", SCHED),
