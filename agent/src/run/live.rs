@@ -73,7 +73,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     let claims = Claims::default();
     let (history, no_history) = begin_history(config);
     let archive = HistoryArchive(history.clone());
-    let renderer = Renderer::start(archive).context("start the thread that draws profiles")?;
+    let renderer = Renderer::start(archive, config.most_debug).context("start the thread that draws profiles")?;
     let host = Host::new(kernel_release(), started);
     let recording = Recorder::begin(options.record.as_deref(), &host)?;
     let app = App {
