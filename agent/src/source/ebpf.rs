@@ -228,7 +228,7 @@ impl EbpfSource {
             .collect()
     }
 
-    /// What is worth knowing of the way in which facts come, where a better one exists.
+    /// What is worth knowing of the way in which facts come.
     pub fn remarks(&self) -> Vec<String> {
         self.probes.remark_on_waits().into_iter().collect()
     }
