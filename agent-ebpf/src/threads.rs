@@ -69,6 +69,13 @@ impl Task {
         unsafe { *self.0.byte_add(of(offset)).cast::<T>() }
     }
 
+    /// Likewise, and now: not where it is first used.
+    #[inline(always)]
+    pub fn early<T: Copy>(self, offset: &'static u32) -> T {
+        // SAFETY: as above.
+        unsafe { self.0.byte_add(of(offset)).cast::<T>().read_volatile() }
+    }
+
     /// Whether it may be followed: a load, where a look-up in vain would be a call.
     #[inline(always)]
     pub fn has_storage(self) -> bool {

@@ -19,7 +19,7 @@ use aya_ebpf::programs::{BtfTracePointContext, ProbeContext};
 use core::ffi::c_void;
 
 use crate::emit::{self, From, What};
-use crate::maps::{SAMPLES, WATCH_SCHED, lost, watched};
+use crate::maps::{SAMPLES, WATCH_SCHED, lost, switched_on, watched};
 use crate::offsets::{
     OFF_TASK_FLAGS, OFF_TASK_LAST_ARRIVAL, OFF_TASK_ON_CPU, OFF_TASK_PID, OFF_TASK_RUN_DELAY, OFF_TASK_TGID,
 };
@@ -46,6 +46,8 @@ const CLOCK_SLACK: u64 = 1 << 16;
 fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let prev = Task(ctx.arg(1));
     let next = Task(ctx.arg(2));
+    // Loads that nothing waits for: by the time that they are used they have come, all at once and not one by one.
+    let comes = Coming { tid: next.early(&OFF_TASK_PID), arrived: next.early(&OFF_TASK_LAST_ARRIVAL) };
     let Some(control) = control() else { return 0 };
     let Some(slot) = slot() else { return 0 };
     // The clock is dear: it is read once, and only when one of the two may be followed.
@@ -81,22 +83,29 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         write_fence();
         times.seq += 1;
     }
-    if next.has_storage() {
-        comes_in(slot, next, if now == 0 { task::now() } else { now }, control);
+    // Where the whole host is followed a thread that is not is rare, and to find out would be a look at cold memory.
+    if comes.tid != 0 && (switched_on(WATCH_SCHED) || next.has_storage()) {
+        comes_in(slot, next, &comes, if now == 0 { task::now() } else { now }, control);
     }
     0
+}
+
+/// What is asked of the thread that comes.
+struct Coming {
+    tid: u32,
+    /// When it last came, on the scheduler's clock.
+    arrived: u64,
 }
 
 /// Notes who runs from `now` on, and draws whether the wait that is over is sampled. The wait is known only to the
 /// thread's totals, which are cold: they are looked up only if the time since it last came in, which the scheduler has at
 /// hand and which is longer, would be sampled with the same lot.
 #[inline(always)]
-fn comes_in(slot: &mut CpuSlot, next: Task, now: u64, control: &SchedControl) {
-    let tid: u32 = next.get(&OFF_TASK_PID);
+fn comes_in(slot: &mut CpuSlot, next: Task, coming: &Coming, now: u64, control: &SchedControl) {
+    let Coming { tid, arrived } = *coming;
     slot.since_ns = now;
     slot.tid = tid;
     let lot = draw(slot, control.period_ns);
-    let arrived: u64 = next.get(&OFF_TASK_LAST_ARRIVAL);
     let away = now.wrapping_sub(arrived.wrapping_add(slot.clock_offset_ns));
     let away = away.saturating_add((away >> 10) + CLOCK_SLACK);
     let may_be = away > lot || slot.clock_offset_ns == 0 || arrived == 0;
