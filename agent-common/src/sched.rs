@@ -77,6 +77,18 @@ pub struct CpuSlot {
     pub random: u64,
 }
 
+/// What the sampler keeps of a thread, in its task storage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RunAccount {
+    /// In which it was begun; of another one, it counts as absent.
+    pub epoch: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Of the thread's run time, what its samples stand for.
+    pub charged_ns: u64,
+}
+
 /// What the agent tells the scheduler's probes at run time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

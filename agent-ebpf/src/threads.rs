@@ -44,7 +44,7 @@ pub struct TaskStorage<T> {
 unsafe impl<T> Sync for TaskStorage<T> {}
 
 impl<T> TaskStorage<T> {
-    const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             r#type: core::ptr::null(),
             key: core::ptr::null(),
@@ -86,22 +86,27 @@ impl Task {
     /// Its totals, if it is followed now.
     #[inline(always)]
     pub fn times(self, epoch: u32) -> Option<&'static mut ThreadTimes> {
-        self.storage(core::ptr::null_mut(), 0).filter(|times| times.epoch == epoch)
+        self.kept(&raw const THREADS, core::ptr::null(), 0).filter(|times| times.epoch == epoch)
     }
 
     /// Its totals, made if need be, of whatever epoch. Only where no lock of the scheduler is held.
     #[inline(always)]
     pub fn times_made(self) -> Option<&'static mut ThreadTimes> {
-        let begun = (&raw const NOTHING).cast_mut().cast();
-        self.storage(begun, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
+        self.kept_or_made(&raw const THREADS, &NOTHING)
+    }
+
+    /// What `storage` keeps for it, a copy of `begun` if nothing was kept. Only where no lock of the scheduler is held.
+    #[inline(always)]
+    pub fn kept_or_made<T>(self, storage: *const TaskStorage<T>, begun: &'static T) -> Option<&'static mut T> {
+        self.kept(storage, begun, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
     }
 
     #[inline(always)]
-    fn storage(self, begun: *mut c_void, flags: u64) -> Option<&'static mut ThreadTimes> {
-        let map = (&raw const THREADS).cast_mut().cast();
-        // SAFETY: a trusted pointer and a map of task storage. The storage lives as long as the thread; only the CPU that
-        // switches a thread writes it, and the census, which only reads, looks at `seq`.
-        unsafe { bpf_task_storage_get(map, self.0.cast(), begun, flags).cast::<ThreadTimes>().as_mut() }
+    fn kept<T>(self, storage: *const TaskStorage<T>, begun: *const T, flags: u64) -> Option<&'static mut T> {
+        let (map, begun) = (storage.cast_mut().cast(), begun.cast_mut().cast());
+        // SAFETY: a trusted pointer and a map of task storage. What is kept lives as long as the thread; only the CPU that
+        // runs or switches a thread writes it, and the census, which only reads, looks at `seq`.
+        unsafe { bpf_task_storage_get(map, self.0.cast(), begun, flags).cast::<T>().as_mut() }
     }
 }
 

@@ -38,6 +38,7 @@ const FIELDS: &[Field] = &[
     field("OFF_CSS_DEFAULT", "css_set.dfl_cgrp", SCHED),
     field("OFF_CGROUP_NODE", "cgroup.kn", SCHED),
     field("OFF_NODE_ID", "kernfs_node.id", SCHED),
+    field("OFF_TASK_RUN_TIME", "task_struct.se.sum_exec_runtime", None),
     field("OFF_TASK_RUN_DELAY", "task_struct.sched_info.run_delay", SCHED),
     field("OFF_TASK_LAST_QUEUED", "task_struct.sched_info.last_queued", SCHED),
     field("OFF_TASK_LAST_ARRIVAL", "task_struct.sched_info.last_arrival", SCHED),

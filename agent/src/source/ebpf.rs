@@ -121,6 +121,9 @@ impl EbpfSource {
     pub fn apply(&mut self, wanted: &Wanted) -> Vec<String> {
         let mut degraded =
             self.host.apply(&Wanted { cpu: None, sched: None, syscalls: None, sockets: None, ..wanted.clone() });
+        if self.wanted.cpu != wanted.cpu {
+            degraded.extend(self.probes.forget_run_times().err().map(|error| error.to_string()));
+        }
         let refollow = self.sched.prepare(&mut self.probes, &self.wanted, wanted);
         degraded.extend(refollow.err().map(|error| error.to_string()));
         if let Err(error) = self.watch(wanted) {

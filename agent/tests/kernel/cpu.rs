@@ -12,6 +12,8 @@ use crate::kit::{Probes, Subject, close};
 
 pub(crate) const CASES: &[(&str, fn())] = &[
     ("time_is_charged_to_the_function_that_spends_it", time_is_charged_to_the_function_that_spends_it),
+    ("short_bursts_are_charged_with_all_the_time_they_took", short_bursts_are_charged_with_all_the_time_they_took),
+    ("a_change_of_the_period_loses_no_time", a_change_of_the_period_loses_no_time),
     ("processes_that_nobody_watches_are_not_sampled", processes_that_nobody_watches_are_not_sampled),
 ];
 
@@ -47,6 +49,39 @@ fn time_is_charged_to_the_function_that_spends_it() {
     };
     close("share of the inner function", below("spin_in_the_inner_function"), total, 5, 0);
     close("stacks that reach main", below("subject::spin"), total, 5, 0);
+}
+
+/// What the samples of a process stand for, and the CPU time that it says it took.
+fn charged(task: &str, then: impl FnOnce(&mut Probes)) -> (u64, u64, Probes) {
+    let mut subject = Subject::start(task);
+    let options = LoadOptions { hertz: 997, ..LoadOptions::default() };
+    let mut probes = Probes::load(options);
+    probes.watch(&Wanted { cpu: Some(Scope::Pids([subject.pid()].into())), ..Wanted::default() });
+    subject.go();
+    then(&mut probes);
+    let (_subject, said) = probes.while_heard(subject);
+    let cpu_ns = serde_json::from_str::<serde_json::Value>(&said).expect("JSON")["cpu_ns"].as_u64().expect("a number");
+    (probes.seen().samples.iter().map(|sample| sample.weight).sum(), cpu_ns, probes)
+}
+
+fn short_bursts_are_charged_with_all_the_time_they_took() {
+    let (charged, cpu_ns, _) = charged("bursts 3000", |_| {});
+    // Before the first sample and after the last one it ran unseen, and a period's worth of that is charged.
+    close("charged", charged, cpu_ns, 2, 6_000_000);
+}
+
+fn a_change_of_the_period_loses_no_time() {
+    let (charged, cpu_ns, probes) = charged("spin 2400", |probes| {
+        for factor in [1, 8, 2, 1] {
+            probes.thin(factor);
+            probes.run_for(Nanos::from_millis(500));
+        }
+    });
+    close("charged", charged, cpu_ns, 1, 20_000_000);
+    // A thread that goes on and on stands for a period at each sample, whatever that is by then.
+    let period = LoadOptions { hertz: 997, ..LoadOptions::default() }.period();
+    let of = |factor: u64| probes.seen().samples.iter().filter(|sample| sample.weight == factor * period).count();
+    assert!(of(1) > 50 && of(2) > 10 && of(8) > 5, "{} {} {}: the period did not change", of(1), of(2), of(8));
 }
 
 fn processes_that_nobody_watches_are_not_sampled() {
