@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent_common::SampleKind;
 
-use super::model::{Builder, Frame, Origin, Owner, Profile};
+use super::model::{Builder, Origin, Owner, Profile};
 use super::path::Path;
 use super::times::{Idle, add_times};
 use crate::aggregate::lost::Lost;
@@ -85,7 +85,7 @@ fn add_losses(builder: &mut Builder, counts: &StackCounts, lost: &Lost) {
         [("ring_full", lost.ring_full), ("scratch_missing", lost.scratch_missing), ("table_full", counts.overflow)];
     for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
         let owner = builder.owner(Owner { pid: None, uid: None, comm: "[lost]".into(), cgroup: None, container: None });
-        let frame = builder.frame(Frame { name: format!("[lost: {reason}]").into(), origin: Origin::Note });
+        let frame = builder.frame(&format!("[lost: {reason}]"), Origin::Note);
         builder.add(owner, &[frame], count, 0);
     }
 }

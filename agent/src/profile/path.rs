@@ -5,13 +5,12 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use agent_common::SampleKind;
 use foldhash::fast::RandomState;
 
 use super::builder::Builder;
-use super::model::{Frame, Origin};
+use super::model::Origin;
 use super::times::reason_name;
 use crate::aggregate::stacks::{StackKey, Waker};
 use crate::symbolize::names::clean;
@@ -56,8 +55,8 @@ impl<'a> Path<'a> {
     }
 
     /// Adds a note.
-    pub(super) fn note(&mut self, builder: &mut Builder, text: String) {
-        self.frames.push(builder.frame(Frame { name: text.into(), origin: Origin::Note }));
+    pub(super) fn note(&mut self, builder: &mut Builder, text: &str) {
+        self.frames.push(builder.frame(text, Origin::Note));
     }
 
     /// Adds the stacks of `key`: the user's, then the kernel's that it called.
@@ -76,10 +75,10 @@ impl<'a> Path<'a> {
     /// Adds the waker of `key` above its own stack, innermost first: the two meet where the wakeup was.
     pub(super) fn waker(&mut self, builder: &mut Builder, key: &StackKey) {
         let Some(waker) = &key.waker else {
-            self.note(builder, "[waker, its sleeper was not sampled]".to_owned());
+            self.note(builder, "[waker, its sleeper was not sampled]");
             return;
         };
-        self.note(builder, format!("[blocked: {}]", reason_name(key.reason)));
+        self.note(builder, &format!("[blocked: {}]", reason_name(key.reason)));
         let Waker { pid, comm, kernel, user } = &**waker;
         let innermost = self.after(kernel, WAKES);
         let entry = (innermost..kernel.len()).find(|at| self.is_interrupt(*at, kernel[*at]));
@@ -93,7 +92,7 @@ impl<'a> Path<'a> {
         }
         self.frames[from..].reverse();
         let who = if entry.is_some() { "an interrupt".to_owned() } else { clean(&comm.to_text()) };
-        let note = builder.frame(Frame { name: format!("[woken by {who}]").into(), origin: Origin::Note });
+        let note = builder.frame(&format!("[woken by {who}]"), Origin::Note);
         self.frames.insert(from, note);
     }
 
@@ -145,8 +144,8 @@ fn index(at: usize) -> u32 {
 fn add_frames(builder: &mut Builder, names: &Names, space: Space, address: u64, to: &mut Vec<u32>) {
     let origin = if space == Space::Kernel { Origin::Kernel } else { Origin::User };
     match names.get(space, address) {
-        Some(found) => to.extend(found.iter().map(|name| builder.frame(Frame { name: Arc::clone(name), origin }))),
-        None if origin == Origin::Kernel => to.push(builder.frame(Frame { name: "vmlinux+0x?".into(), origin })),
-        None => to.push(builder.frame(Frame { name: format!("unnamed+{address:#x}").into(), origin })),
+        Some(found) => to.extend(found.iter().map(|name| builder.frame(name, origin))),
+        None if origin == Origin::Kernel => to.push(builder.frame("vmlinux+0x?", origin)),
+        None => to.push(builder.frame(&format!("unnamed+{address:#x}"), origin)),
     }
 }
