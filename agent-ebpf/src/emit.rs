@@ -22,6 +22,7 @@ const STACK_BYTES: usize = MAX_FRAMES * 8;
 pub const FRAMES_BYTES: usize = 2 * STACK_BYTES;
 const HEAD_BYTES: usize = size_of::<RecordHeader>() + size_of::<StackSample>();
 const PAGE: usize = 4096;
+const WORD: usize = 8;
 /// Most pages of a user stack that are copied; the first of them is mostly a part of one.
 const COPIED_PAGES: usize = 4;
 /// A ring buffer that is filled further takes no copies: they must never displace samples.
@@ -98,14 +99,14 @@ pub fn stack(ctx: *mut c_void, from: From, what: &What) -> bool {
     unsafe { bpf_get_current_comm(scratch.sample.comm.as_mut_ptr().cast(), scratch.sample.comm.len() as u32) };
 
     let mut upto = user.upto;
-    let copied = if user.resumable { copy(scratch, upto.wrapping_sub(8)) } else { 0 };
+    let copied = if user.resumable { copy(scratch, upto) } else { 0 };
     if copied == 0 {
-        if let Some(reason) = unwind::loss(user.end) {
+        if let Some(reason) = user.end.loss() {
             lost(reason);
         }
     } else {
         // The agent begins at the last frame again.
-        upto -= 8;
+        upto -= WORD;
         let (ip, sp, bp, exact) = scratch.walk.registers();
         scratch.sample.resume_ip = ip;
         scratch.sample.resume_sp = sp;
@@ -130,7 +131,8 @@ pub fn stack(ctx: *mut c_void, from: From, what: &What) -> bool {
     sent
 }
 
-/// Copies the user stack from where the walk ended, to byte `begin` of the frames. Returns how many bytes.
+/// Copies the user stack from where the walk ended, to byte `begin` of the frames, and puts what else the agent needs over
+/// the last frame before it. Returns how many bytes both have.
 #[inline(never)]
 fn copy(scratch: &mut Scratch, begin: usize) -> usize {
     if SAMPLES.query(u64::from(BPF_RB_AVAIL_DATA)) > ROOM_FOR_COPIES {
@@ -154,7 +156,14 @@ fn copy(scratch: &mut Scratch, begin: usize) -> usize {
         copied += length;
         length = PAGE;
     }
-    copied
+    let over = begin.wrapping_sub(WORD);
+    if copied == 0 || over > FRAMES_BYTES {
+        return 0;
+    }
+    let bx = scratch.walk.bx();
+    // SAFETY: the copy begins behind it, in the same array.
+    unsafe { scratch.frames.as_mut_ptr().add(over).cast::<u64>().write_unaligned(bx) };
+    copied + WORD
 }
 
 /// The length that the helper for kernel stacks gave, or 0 with the failure counted.

@@ -19,6 +19,7 @@ mod sideband;
 mod spaces;
 mod store;
 mod table;
+mod tell;
 mod tracker;
 mod vdso;
 mod wakeup;

@@ -64,7 +64,7 @@ impl Space for Then<'_> {
 }
 
 impl Tracker {
-    /// Goes on with a stack of which `copy` is what lay on it from the stack pointer on.
+    /// Goes on with a stack of which `copy` is what came with the sample.
     pub fn resume(&mut self, time: Nanos, now: Nanos, sample: &StackSample, copy: &[u8]) -> Resumed {
         let first = self.go_on(time, sample, copy);
         let Some((resumed, nowhere)) = first else {
@@ -88,7 +88,9 @@ impl Tracker {
             return None;
         }
         let at = if sample.resume_exact == 1 { Ip::Next } else { Ip::Return };
-        let registers = Registers { ip: sample.resume_ip, sp: sample.resume_sp, bp: sample.resume_bp, at };
+        let (bx, copy) = copy.split_first_chunk().map_or((0, copy), |(bx, copy)| (u64::from_ne_bytes(*bx), copy));
+        let bx = (bx != 0).then_some(bx);
+        let registers = Registers { ip: sample.resume_ip, sp: sample.resume_sp, bp: sample.resume_bp, bx, at };
         let (files, installed, begin) = (&self.files, &self.installed, sample.resume_sp);
         let mut then = Then { mappings, files, installed, begin, copy, waits: false, nowhere: false };
         let mut frames = Vec::new();

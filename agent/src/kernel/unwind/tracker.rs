@@ -18,6 +18,7 @@ use super::regions::{Region, Regions};
 use super::shared::Shared;
 use super::sideband::{Fact, Mapped, Sideband};
 use super::spaces::{Code, Mapping, SpaceId, Spaces};
+use super::tell::Told;
 use crate::kernel::{LoadError, Probes};
 use crate::units::Nanos;
 
@@ -46,6 +47,7 @@ pub struct Tracker {
     sideband: Option<Sideband>,
     pub(super) spaces: Spaces,
     pub(super) files: Files,
+    pub(super) told: Told,
     loader: Loader,
     pub(super) installed: Installed,
     mappings: Shared<MappingEntry>,
@@ -82,6 +84,7 @@ impl Tracker {
             sideband: None,
             spaces: Spaces::default(),
             files: Files::default(),
+            told: Told::default(),
             loader: Loader::start().map_err(failed)?,
             installed,
             mappings,
@@ -121,6 +124,9 @@ impl Tracker {
         for pid in wanted {
             if !before.as_ref().is_some_and(|before| before.covers(pid)) || !self.spaces.knows(pid) {
                 self.scan(pid, now);
+                if let Some(mappings) = self.spaces.at(pid, now) {
+                    self.told.is_known(pid, mappings);
+                }
             }
         }
         self.load();
@@ -286,6 +292,7 @@ impl Tracker {
         let changes = self.spaces.changes();
         for pid in changes.gone {
             if !self.spaces.knows(pid) {
+                self.told.forget(pid);
                 tolerate(self.map.remove(&pid), "forget the mappings of a process");
             }
         }

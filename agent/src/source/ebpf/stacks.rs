@@ -109,24 +109,32 @@ impl Stacks {
         seen: &mut BTreeSet<Pid>,
         mut each: impl FnMut(&[u8]),
     ) {
-        self.look();
         let mut waiting = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
-        for record in waiting.drain(..) {
-            self.pass(now, record, batch);
-        }
+        let mut came = Vec::new();
+        let mut whose: Vec<(u32, Nanos)> = Vec::new();
         while let Some(item) = self.samples.next() {
             let Some((head, pid, copied)) = peek(&item) else { continue };
             seen.insert(Pid(pid));
+            if head.kind == RecordKind::Stack as u16 {
+                whose.push((pid, Nanos(head.time_ns)));
+            }
             each(&item);
             if head.kind == RecordKind::Stack as u16 && copied > 0 {
-                waiting.push_back(item.to_vec());
+                came.push(item.to_vec());
             } else {
                 batch.push_record(&item);
             }
         }
-        for record in waiting {
+        // After the samples: what happened to a process before one of them is known by now.
+        self.look();
+        for record in waiting.drain(..).chain(came) {
             self.pass(now, record, batch);
+        }
+        for (pid, time) in whose {
+            for mapping in self.tracker.untold(pid, time) {
+                encode::mapping(batch, now, &mapping);
+            }
         }
     }
 
@@ -193,7 +201,7 @@ impl Stacks {
             Resumed::Wait => (vec![parts.sample.resume_ip], UnwindEnd::NoTable),
             Resumed::Done(frames, end) => (frames, end),
         };
-        if let Some(count) = loss(end).and_then(|reason| self.lost.get_mut(reason as usize)) {
+        if let Some(count) = end.loss().and_then(|reason| self.lost.get_mut(reason as usize)) {
             *count += 1;
         }
         parts.finish(&frames, end, batch);
@@ -256,18 +264,4 @@ fn interest(wanted: &Wanted) -> Option<Interest> {
         }
     }
     (!scopes.is_empty()).then_some(Interest::Pids(pids))
-}
-
-fn loss(end: UnwindEnd) -> Option<LossReason> {
-    Some(match end {
-        UnwindEnd::NoUser | UnwindEnd::Entry => return None,
-        UnwindEnd::NoMapping => LossReason::UnwindNoMapping,
-        UnwindEnd::NoTable => LossReason::UnwindNoTable,
-        UnwindEnd::NoRow => LossReason::UnwindNoRow,
-        UnwindEnd::Unsupported => LossReason::UnwindUnsupported,
-        UnwindEnd::BadRead => LossReason::UnwindBadRead,
-        UnwindEnd::Truncated => LossReason::UnwindTruncated,
-        UnwindEnd::Jit => LossReason::UnwindJit,
-        UnwindEnd::Stuck => LossReason::UnwindStuck,
-    })
 }
