@@ -131,29 +131,33 @@ pub fn stack(ctx: *mut c_void, from: From, what: &What) -> bool {
     sent
 }
 
-/// Copies the user stack from where the walk ended, to byte `begin` of the frames, and puts what else the agent needs over
-/// the last frame before it. Returns how many bytes both have.
+/// Puts what the agent needs to go on behind byte `begin` of the frames, and over the last frame before it: a register, where
+/// the copy begins, and the copy of the user stack from where the walk ended. Returns how many bytes these have.
 #[inline(never)]
 fn copy(scratch: &mut Scratch, begin: usize) -> usize {
     if SAMPLES.query(u64::from(BPF_RB_AVAIL_DATA)) > ROOM_FOR_COPIES {
         return 0;
     }
     let (_, sp, _, _) = scratch.walk.registers();
+    let mut first = sp;
     let mut copied = 0_usize;
-    // Page by page: what follows the stack is not there to be read.
+    // Page by page: what follows the stack is not there to be read, nor is what was never written.
     let mut length = PAGE - (sp as usize & (PAGE - 1));
     for _ in 0..COPIED_PAGES {
-        let at = begin.wrapping_add(copied);
+        let at = begin.wrapping_add(WORD).wrapping_add(copied);
         if at > FRAMES_BYTES + (COPIED_PAGES - 1) * PAGE || length > PAGE {
             break;
         }
-        let from = sp.wrapping_add(copied as u64) as *const c_void;
+        let from = first.wrapping_add(copied as u64) as *const c_void;
         // SAFETY: `length` is at most a page, and as much follows `at`.
         let failed = unsafe { bpf_probe_read_user(scratch.frames.as_mut_ptr().add(at).cast(), length as u32, from) };
-        if failed != 0 {
+        if failed == 0 {
+            copied += length;
+        } else if copied == 0 {
+            first = first.wrapping_add(length as u64);
+        } else {
             break;
         }
-        copied += length;
         length = PAGE;
     }
     let over = begin.wrapping_sub(WORD);
@@ -161,9 +165,9 @@ fn copy(scratch: &mut Scratch, begin: usize) -> usize {
         return 0;
     }
     let bx = scratch.walk.bx();
-    // SAFETY: the copy begins behind it, in the same array.
-    unsafe { scratch.frames.as_mut_ptr().add(over).cast::<u64>().write_unaligned(bx) };
-    copied + WORD
+    // SAFETY: the copy begins behind them, in the same array.
+    unsafe { scratch.frames.as_mut_ptr().add(over).cast::<[u64; 2]>().write_unaligned([bx, first]) };
+    copied + 2 * WORD
 }
 
 /// The length that the helper for kernel stacks gave, or 0 with the failure counted.

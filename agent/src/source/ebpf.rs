@@ -23,7 +23,7 @@ use super::host::{HostSource, Woken};
 use super::in_flight::in_flight;
 use super::inbox::Inbox;
 use super::processes::look_up;
-use super::{EventSource, Measuring, Pulled, Scope, SourceError, Wanted};
+use super::{EventSource, Measuring, Offspring, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
 pub use crate::kernel::{Family, LoadOptions};
 use crate::kernel::{LoadError, Probes};
@@ -34,6 +34,7 @@ const WATCH_CPU: u32 = 1;
 const WATCH_SYSCALLS: u32 = 2;
 const WATCH_SOCKETS: u32 = 4;
 const WITH_SOCKET_STACKS: u32 = 1 << 15;
+const WITH_OFFSPRING: u32 = 1 << 14;
 const WATCH_SCHED: u32 = 8;
 /// What reads all of /proc, or all of a big table, is done once a second.
 const TICKS_A_SECOND: u64 = 10;
@@ -270,9 +271,19 @@ impl EbpfSource {
         if wanted.socket_stacks {
             scope |= WITH_SOCKET_STACKS;
         }
+        if wanted.offspring == Offspring::Watched {
+            scope |= WITH_OFFSPRING;
+        }
         let failed = |cause| LoadError::Map { what: "set the watch list", cause };
         cgroups::watch(&mut self.maps.cgroups, &cgroups)?;
         self.maps.scope.set(0, scope, 0).map_err(failed)?;
+        if self.wanted.offspring == Offspring::Watched && wanted.offspring == Offspring::Ignored {
+            // Whom the kernel side has put on the list since, it alone knows.
+            for index in 0..self.maps.watch.len() {
+                self.maps.watch.set(index, 0, 0).map_err(failed)?;
+            }
+            self.bits.clear();
+        }
         let changed = |pid: &&u32| self.bits.get(pid) != bits.get(pid);
         let pids: BTreeSet<u32> = self.bits.keys().chain(bits.keys()).filter(changed).copied().collect();
         for pid in pids {

@@ -30,7 +30,7 @@ pub use elf::{BuildId, Elf, FrameKind, FrameSection, Limits, Segment, TableError
 pub use resume::Resumed;
 pub use store::{Added, Missing, Store, TableIndex};
 pub use table::{Skipped, Table, TableId, bias, row_at};
-pub use tracker::{Interest, Tracker};
+pub use tracker::{Children, Interest, Tracker};
 pub use wakeup::Wakeup;
 pub use walk::{Ip, Mapped, Registers, Space, caller, walk};
 

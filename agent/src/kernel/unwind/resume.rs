@@ -88,10 +88,12 @@ impl Tracker {
             return None;
         }
         let at = if sample.resume_exact == 1 { Ip::Next } else { Ip::Return };
-        let (bx, copy) = copy.split_first_chunk().map_or((0, copy), |(bx, copy)| (u64::from_ne_bytes(*bx), copy));
+        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+        let (bx, copy) = copy.split_first_chunk().map_or((0, copy), |(bx, copy)| (word(bx), copy));
+        let (begin, copy) = copy.split_first_chunk().map_or((0, copy), |(begin, copy)| (word(begin), copy));
         let bx = (bx != 0).then_some(bx);
         let registers = Registers { ip: sample.resume_ip, sp: sample.resume_sp, bp: sample.resume_bp, bx, at };
-        let (files, installed, begin) = (&self.files, &self.installed, sample.resume_sp);
+        let (files, installed) = (&self.files, &self.installed);
         let mut then = Then { mappings, files, installed, begin, copy, waits: false, nowhere: false };
         let mut frames = Vec::new();
         let room = MAX_FRAMES.saturating_sub(usize::try_from(sample.user_len).unwrap_or(0) / 8);

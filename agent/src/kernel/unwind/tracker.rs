@@ -40,10 +40,43 @@ impl Interest {
     }
 }
 
+/// Processes that were born to followed ones.
+#[derive(Debug, Default)]
+struct Born {
+    children: Children,
+    pids: BTreeSet<u32>,
+}
+
+/// What becomes of processes that are born to followed ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Children {
+    /// They are followed if they are among those that were named.
+    #[default]
+    Left,
+    /// They are followed.
+    Followed,
+}
+
+impl Born {
+    /// A process was born; whoever had its number before has ended.
+    fn note(&mut self, pid: u32, of_followed: bool) {
+        if of_followed && self.children == Children::Followed {
+            self.pids.insert(pid);
+        } else {
+            self.pids.remove(&pid);
+        }
+    }
+
+    fn forget(&mut self, pid: u32) {
+        self.pids.remove(&pid);
+    }
+}
+
 /// Follows processes.
 #[derive(Debug)]
 pub struct Tracker {
     interest: Option<Interest>,
+    born: Born,
     sideband: Option<Sideband>,
     pub(super) spaces: Spaces,
     pub(super) files: Files,
@@ -81,6 +114,7 @@ impl Tracker {
         let failed = |cause| LoadError::System { what: "start the thread that makes unwind tables", cause };
         Ok(Self {
             interest: None,
+            born: Born::default(),
             sideband: None,
             spaces: Spaces::default(),
             files: Files::default(),
@@ -99,10 +133,11 @@ impl Tracker {
     }
 
     /// Follows these processes from now on, those that run included; nobody's for `None`.
-    pub fn follow(&mut self, interest: Option<Interest>, now: Nanos) -> Result<(), LoadError> {
-        if interest == self.interest {
+    pub fn follow(&mut self, interest: Option<Interest>, children: Children, now: Nanos) -> Result<(), LoadError> {
+        if interest == self.interest && children == self.born.children {
             return Ok(());
         }
+        self.born = Born { children, ..Born::default() };
         if interest.is_none() {
             self.sideband = None;
         } else if self.sideband.is_none() {
@@ -117,7 +152,7 @@ impl Tracker {
             Some(Interest::Pids(pids)) => pids.iter().copied().collect(),
         };
         for pid in self.spaces.pids() {
-            if !self.interest.as_ref().is_some_and(|interest| interest.covers(pid)) {
+            if !self.covers(pid) {
                 self.spaces.remove(pid);
             }
         }
@@ -189,12 +224,20 @@ impl Tracker {
         degraded
     }
 
+    fn covers(&self, pid: u32) -> bool {
+        self.born.pids.contains(&pid) || self.interest.as_ref().is_some_and(|interest| interest.covers(pid))
+    }
+
     fn take(&mut self, time: Nanos, fact: Fact, now: Nanos) {
         let pid = match &fact {
             Fact::Fork { pid, .. } | Fact::Exec { pid } | Fact::Exit { pid } => *pid,
             Fact::Map(mapped) => mapped.pid,
         };
-        if !self.interest.as_ref().is_some_and(|interest| interest.covers(pid)) {
+        if let Fact::Fork { pid, parent } = &fact {
+            let followed = self.covers(*parent);
+            self.born.note(*pid, followed);
+        }
+        if !self.covers(pid) {
             return;
         }
         match fact {
@@ -230,7 +273,7 @@ impl Tracker {
     fn scan_all(&mut self, now: Nanos) {
         let pids = maps::pids();
         for pid in &pids {
-            if self.interest.as_ref().is_some_and(|interest| interest.covers(*pid)) {
+            if self.covers(*pid) {
                 self.scan(*pid, now);
             }
         }
@@ -293,6 +336,7 @@ impl Tracker {
         for pid in changes.gone {
             if !self.spaces.knows(pid) {
                 self.told.forget(pid);
+                self.born.forget(pid);
                 tolerate(self.map.remove(&pid), "forget the mappings of a process");
             }
         }

@@ -9,10 +9,10 @@ use agent_common::{
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 
 use crate::event::{RawBatch, encode};
-use crate::kernel::unwind::{Interest, Resumed, Tracker, Wakeup};
+use crate::kernel::unwind::{Children, Interest, Resumed, Tracker, Wakeup};
 use crate::kernel::{LoadError, Probes};
 use crate::source::clock::monotonic;
-use crate::source::{Scope, Wanted};
+use crate::source::{Offspring, Scope, Wanted};
 use crate::units::{Nanos, Pid};
 
 /// Most bytes of unfinished samples that wait for a table.
@@ -63,7 +63,11 @@ impl Stacks {
     pub(super) fn follow(&mut self, wanted: &Wanted, settle: Nanos) -> Result<(), LoadError> {
         let begin = monotonic();
         self.events = None;
-        self.tracker.follow(interest(wanted), begin)?;
+        let children = match wanted.offspring {
+            Offspring::Ignored => Children::Left,
+            Offspring::Watched => Children::Followed,
+        };
+        self.tracker.follow(interest(wanted), children, begin)?;
         while self.tracker.pending() {
             let left = (begin + settle).since(monotonic());
             if left == Nanos(0) {
