@@ -122,7 +122,7 @@ impl EbpfSource {
     pub fn apply(&mut self, wanted: &Wanted) -> Vec<String> {
         let mut degraded =
             self.host.apply(&Wanted { cpu: None, sched: None, syscalls: None, sockets: None, ..wanted.clone() });
-        let refollow = self.sched.prepare(&mut self.probes, &self.wanted, wanted);
+        let refollow = self.sched.prepare((&mut self.probes, &mut self.stacks), &self.wanted, wanted);
         degraded.extend(refollow.err().map(|error| error.to_string()));
         if let Err(error) = self.watch(wanted) {
             degraded.push(error.to_string());
@@ -148,7 +148,7 @@ impl EbpfSource {
                 degraded.push(error.to_string());
             }
         }
-        let baseline = self.sched.follow(&mut self.probes, &self.wanted, wanted);
+        let baseline = self.sched.follow((&mut self.probes, &mut self.stacks), &self.wanted, wanted);
         degraded.extend(baseline.err().map(|error| error.to_string()));
         self.wanted.clone_from(wanted);
         if wanted.sockets.is_some()
@@ -315,7 +315,7 @@ impl EbpfSource {
         self.stacks.drain(now, batch, seen, |record| self.sched.count(record));
         self.stacks.account(now, batch);
         if self.wanted.sched.is_some() {
-            self.sched.tick(&mut self.probes, batch, seen);
+            self.sched.tick((&mut self.probes, &mut self.stacks), batch, seen);
         }
         if self.wanted.syscalls.is_some() {
             self.snapshot_syscalls(now, batch, seen);

@@ -9,7 +9,6 @@ pub mod host;
 pub mod in_flight;
 pub mod inbox;
 pub mod io_uring;
-pub mod memory;
 pub mod processes;
 pub mod recording;
 pub mod replay;

@@ -17,6 +17,7 @@ mod ring;
 pub(super) mod shared;
 mod sideband;
 mod spaces;
+mod standing;
 mod store;
 mod table;
 mod tell;

@@ -160,6 +160,26 @@ impl Stacks {
         }
     }
 
+    /// The user stack of a thread of `pid` that has stood still since `time`; `None` while a table that it needs is being made.
+    pub(super) fn standing(
+        &mut self,
+        pid: u32,
+        time: Nanos,
+        registers: (u64, u64, u64),
+    ) -> Option<(Vec<u64>, UnwindEnd)> {
+        match self.tracker.standing(pid, time, monotonic(), registers) {
+            Resumed::Wait => None,
+            Resumed::Done(frames, end) => Some((frames, end)),
+        }
+    }
+
+    /// Counts how a stack ended that the kernel side has not counted.
+    pub(super) fn count(&mut self, end: UnwindEnd) {
+        if let Some(count) = end.loss().and_then(|reason| self.lost.get_mut(reason as usize)) {
+            *count += 1;
+        }
+    }
+
     /// Ends of stacks that were found out here.
     pub(super) fn lost(&self, reason: LossReason) -> u64 {
         self.lost.get(reason as usize).copied().unwrap_or(0)
@@ -205,9 +225,7 @@ impl Stacks {
             Resumed::Wait => (vec![parts.sample.resume_ip], UnwindEnd::NoTable),
             Resumed::Done(frames, end) => (frames, end),
         };
-        if let Some(count) = end.loss().and_then(|reason| self.lost.get_mut(reason as usize)) {
-            *count += 1;
-        }
+        self.count(end);
         parts.finish(&frames, end, batch);
     }
 }
