@@ -40,7 +40,8 @@ fn wall_of(row: &ThreadRow) -> u64 {
 fn look(task: &str, wanted: impl FnOnce(Scope) -> Wanted) -> (Probes, Subject, Pid, String) {
     let subject = Subject::start(task);
     let pid = subject.pid();
-    let mut probes = Probes::load(LoadOptions::default());
+    let settle = Nanos::from_secs(10);
+    let mut probes = Probes::load(LoadOptions { settle, ..LoadOptions::default() });
     probes.watch(&wanted(Scope::Pids([pid].into())));
     // Sampling begins sparsely and is at its densest by then.
     probes.run_for(Nanos::from_millis(700));
@@ -119,7 +120,7 @@ fn silent() {
     close("sampled", sampled, time.0 - waiter.first_ns, 1, 200_000_000);
     assert!(stacks.iter().all(|s| !s.kernel.is_empty() && s.user_end == UnwindEnd::Entry), "{stacks:?}");
     let (_, text) = folded(&probes, pid, ProfileKind::Offcpu, Idle::Shown);
-    let whole: Vec<&str> = text.lines().filter(|line| line.contains(";wait_in_the_parked_thread;")).collect();
+    let whole: Vec<&str> = text.lines().filter(|line| line.contains("::wait_in_the_parked_thread;")).collect();
     assert!(!whole.is_empty() && whole.iter().all(|line| line.contains("start_thread;")), "{text}");
 }
 
