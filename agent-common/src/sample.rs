@@ -115,7 +115,7 @@ impl UnwindEnd {
 
 impl UnwindEnd {
     /// The reason under which an end is counted that is no success.
-    #[inline(always)]
+    #[inline]
     pub const fn loss(self) -> Option<LossReason> {
         Some(match self {
             Self::NoUser | Self::Entry => return None,

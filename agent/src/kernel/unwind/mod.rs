@@ -9,6 +9,7 @@ mod elf;
 mod expression;
 mod files;
 mod installed;
+mod interest;
 mod loader;
 mod maps;
 mod regions;
@@ -28,10 +29,11 @@ mod walk;
 
 pub use compile::compile;
 pub use elf::{BuildId, Elf, FrameKind, FrameSection, Limits, Segment, TableError};
+pub use interest::{Children, Interest};
 pub use resume::Resumed;
 pub use store::{Added, Missing, Store, TableIndex};
 pub use table::{Skipped, Table, TableId, bias, row_at};
-pub use tracker::{Children, Interest, Tracker};
+pub use tracker::Tracker;
 pub use wakeup::Wakeup;
 pub use walk::{Ip, Mapped, Registers, Space, caller, walk};
 

@@ -12,6 +12,7 @@ use aya::util::online_cpus;
 use super::elf::TableError;
 use super::files::{Files, State};
 use super::installed::Installed;
+use super::interest::{Children, Followed, Interest};
 use super::loader::{Loader, Made};
 use super::maps;
 use super::regions::{Region, Regions};
@@ -22,61 +23,10 @@ use super::tell::Told;
 use crate::kernel::{LoadError, Probes};
 use crate::units::Nanos;
 
-/// Whose stacks are to be unwound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// Of every process.
-    Host,
-    /// Of these.
-    Pids(BTreeSet<u32>),
-}
-
-impl Interest {
-    fn covers(&self, pid: u32) -> bool {
-        match self {
-            Self::Host => true,
-            Self::Pids(pids) => pids.contains(&pid),
-        }
-    }
-}
-
-/// Processes that were born to followed ones.
-#[derive(Debug, Default)]
-struct Born {
-    children: Children,
-    pids: BTreeSet<u32>,
-}
-
-/// What becomes of processes that are born to followed ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Children {
-    /// They are followed if they are among those that were named.
-    #[default]
-    Left,
-    /// They are followed.
-    Followed,
-}
-
-impl Born {
-    /// A process was born; whoever had its number before has ended.
-    fn note(&mut self, pid: u32, of_followed: bool) {
-        if of_followed && self.children == Children::Followed {
-            self.pids.insert(pid);
-        } else {
-            self.pids.remove(&pid);
-        }
-    }
-
-    fn forget(&mut self, pid: u32) {
-        self.pids.remove(&pid);
-    }
-}
-
 /// Follows processes.
 #[derive(Debug)]
 pub struct Tracker {
-    interest: Option<Interest>,
-    born: Born,
+    followed: Followed,
     sideband: Option<Sideband>,
     pub(super) spaces: Spaces,
     pub(super) files: Files,
@@ -113,8 +63,7 @@ impl Tracker {
         let regions = Regions::of(u32::try_from(mappings.len()).unwrap_or(u32::MAX));
         let failed = |cause| LoadError::System { what: "start the thread that makes unwind tables", cause };
         Ok(Self {
-            interest: None,
-            born: Born::default(),
+            followed: Followed::default(),
             sideband: None,
             spaces: Spaces::default(),
             files: Files::default(),
@@ -134,10 +83,9 @@ impl Tracker {
 
     /// Follows these processes from now on, those that run included; nobody's for `None`.
     pub fn follow(&mut self, interest: Option<Interest>, children: Children, now: Nanos) -> Result<(), LoadError> {
-        if interest == self.interest && children == self.born.children {
+        if self.followed.is(interest.as_ref(), children) {
             return Ok(());
         }
-        self.born = Born { children, ..Born::default() };
         if interest.is_none() {
             self.sideband = None;
         } else if self.sideband.is_none() {
@@ -145,19 +93,19 @@ impl Tracker {
             let failed = |cause| LoadError::System { what: "listen to births and mappings of processes", cause };
             self.sideband = Some(Sideband::open(&cpus).map_err(failed)?);
         }
-        let before = std::mem::replace(&mut self.interest, interest);
-        let wanted: Vec<u32> = match &self.interest {
+        let before = std::mem::replace(&mut self.followed, Followed::new(interest, children));
+        let wanted: Vec<u32> = match self.followed.interest() {
             None => Vec::new(),
             Some(Interest::Host) => maps::pids(),
             Some(Interest::Pids(pids)) => pids.iter().copied().collect(),
         };
         for pid in self.spaces.pids() {
-            if !self.covers(pid) {
+            if !self.followed.covers(pid) {
                 self.spaces.remove(pid);
             }
         }
         for pid in wanted {
-            if !before.as_ref().is_some_and(|before| before.covers(pid)) || !self.spaces.knows(pid) {
+            if !before.covers(pid) || !self.spaces.knows(pid) {
                 self.scan(pid, now);
                 if let Some(mappings) = self.spaces.at(pid, now) {
                     self.told.is_known(pid, mappings);
@@ -224,20 +172,15 @@ impl Tracker {
         degraded
     }
 
-    fn covers(&self, pid: u32) -> bool {
-        self.born.pids.contains(&pid) || self.interest.as_ref().is_some_and(|interest| interest.covers(pid))
-    }
-
     fn take(&mut self, time: Nanos, fact: Fact, now: Nanos) {
         let pid = match &fact {
             Fact::Fork { pid, .. } | Fact::Exec { pid } | Fact::Exit { pid } => *pid,
             Fact::Map(mapped) => mapped.pid,
         };
         if let Fact::Fork { pid, parent } = &fact {
-            let followed = self.covers(*parent);
-            self.born.note(*pid, followed);
+            self.followed.born(*pid, *parent);
         }
-        if !self.covers(pid) {
+        if !self.followed.covers(pid) {
             return;
         }
         match fact {
@@ -273,7 +216,7 @@ impl Tracker {
     fn scan_all(&mut self, now: Nanos) {
         let pids = maps::pids();
         for pid in &pids {
-            if self.covers(*pid) {
+            if self.followed.covers(*pid) {
                 self.scan(*pid, now);
             }
         }
@@ -336,7 +279,7 @@ impl Tracker {
         for pid in changes.gone {
             if !self.spaces.knows(pid) {
                 self.told.forget(pid);
-                self.born.forget(pid);
+                self.followed.forget(pid);
                 tolerate(self.map.remove(&pid), "forget the mappings of a process");
             }
         }
