@@ -23,7 +23,7 @@ use super::host::{HostSource, Woken};
 use super::in_flight::in_flight;
 use super::inbox::Inbox;
 use super::processes::look_up;
-use super::{EventSource, Measuring, Offspring, Pulled, Scope, SourceError, Wanted};
+use super::{EventSource, Measuring, Offspring, Pace, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
 pub use crate::kernel::{Family, LoadOptions};
 use crate::kernel::{LoadError, Probes};
@@ -189,6 +189,11 @@ impl EbpfSource {
     /// Run time of the probes so far; known only where `kernel.bpf_stats_enabled` is set, because keeping it costs.
     pub fn run_time(&self) -> Option<Nanos> {
         self.probes.run_time()
+    }
+
+    /// How often it ticks from now on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.host.set_pace(pace);
     }
 
     /// Has the kernel keep that time, or no more. Where it refuses, the budget judges by the rest.

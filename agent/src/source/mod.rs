@@ -38,6 +38,15 @@ pub enum Pulled {
     End,
 }
 
+/// How often a source ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Ten times a second.
+    Tick,
+    /// Twice a second, and ten times again from the next request on.
+    Rest,
+}
+
 /// Whether the run time of probes is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measuring {
