@@ -138,7 +138,11 @@ impl Tools {
             Tool::PerfFramePointers | Tool::PerfDwarf => {
                 drop(running);
                 let mut script = Command::new("perf");
-                script.args(["script", "-F", "pid,ip,sym", "-i"]).arg(self.data());
+                // Without looking for debug files elsewhere, and without inlined frames, which would start a program for each address.
+                script
+                    .env("DEBUGINFOD_URLS", "")
+                    .args(["script", "--no-inline", "-F", "pid,ip,sym", "-i"])
+                    .arg(self.data());
                 Ok(Some(of_script(&shell::capture(&mut script)?, pid)))
             }
             Tool::ProfileBee => {
