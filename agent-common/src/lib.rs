@@ -23,8 +23,8 @@ pub use record::{
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
 pub use sched::{CensusRow, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT};
 pub use unwind::{
-    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, SpaceRange,
-    TableRange, UnwindRow,
+    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, RBX_UNKNOWN,
+    RULE_BITS, RULE_MASK, SpaceRange, TableRange, UnwindRow,
 };
 
 /// Types that are sent as their own bytes.

@@ -44,6 +44,8 @@ pub struct Config {
     pub latency_slots: u32,
     /// MiB of kernel memory for unwind tables.
     pub unwind_mib: u32,
+    /// Debug information of a file beyond this names no inlined functions while the agent records all the time.
+    pub most_debug: Bytes,
     /// Whether the agent tunes from its start; off, it starts paused.
     pub tune: Switch,
 }
@@ -138,10 +140,11 @@ const PROFILE_KINDS: &str = "profiles.kinds";
 const BUDGET: &str = "budget.percent";
 const LATENCY_SLOTS: &str = "syscalls.latency_slots";
 const UNWIND_MIB: &str = "unwind.mib";
+const SYMBOLS_DEBUG_MIB: &str = "symbols.debug_mib";
 const TUNE_ENABLED: &str = "tune.enabled";
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 13] = [
+const KEYS: [(&str, Kind); 14] = [
     (SOCKET, Kind::AbsolutePath),
     (PAGES, Kind::AbsolutePath),
     (STATE, Kind::AbsolutePath),
@@ -155,6 +158,7 @@ const KEYS: [(&str, Kind); 13] = [
     (BUDGET, Kind::Percent(0.1, 100.0)),
     (LATENCY_SLOTS, Kind::PowerOfTwo(1, 65_536)),
     (UNWIND_MIB, Kind::Whole(1, 512)),
+    (SYMBOLS_DEBUG_MIB, Kind::Whole(0, 384)),
     (TUNE_ENABLED, Kind::OnOff),
 ];
 
@@ -174,6 +178,7 @@ impl Default for Config {
             budget: DEFAULT_BUDGET,
             latency_slots: 65_536,
             unwind_mib: 12,
+            most_debug: Bytes(8 << 20),
             tune: Switch::On,
         }
     }
@@ -304,6 +309,7 @@ impl TryFrom<RawConfig> for Config {
         config.budget = raw.value(BUDGET).and_then(percent).map_or(config.budget, |percent| Ratio(percent / 100.0));
         config.latency_slots = raw.whole(LATENCY_SLOTS).unwrap_or(config.latency_slots);
         config.unwind_mib = raw.whole(UNWIND_MIB).unwrap_or(config.unwind_mib);
+        config.most_debug = raw.whole(SYMBOLS_DEBUG_MIB).map_or(config.most_debug, |mib: u64| Bytes(mib << 20));
         config.tune = raw.switch(TUNE_ENABLED).unwrap_or(config.tune);
         Ok(config)
     }

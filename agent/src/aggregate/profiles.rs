@@ -18,6 +18,8 @@ use crate::units::Nanos;
 pub const WINDOW: Nanos = Nanos::from_secs(10);
 /// Length of a slice of the open window.
 pub const SLICE: Nanos = Nanos::SECOND;
+/// Ticks keep to a grid, and come when they can.
+const EARLY: Nanos = Nanos(Nanos::TICK.0 / 2);
 
 /// The open profile window, and closed ones that nobody has taken yet.
 #[derive(Debug)]
@@ -55,13 +57,14 @@ impl Profiles {
 
     /// A tick ended at `now`: closes the slice and the window that are full.
     pub fn tick(&mut self, now: Nanos) {
-        if now.since(self.open.start) < SLICE {
+        // A tick that comes a moment early is the one that was meant, or the next would make a slice too long.
+        if now.since(self.open.start) + EARLY < SLICE {
             return;
         }
         let mut slice = std::mem::replace(&mut self.open, StackCounts::starting(now));
         slice.end = slice.end.max(now);
         self.slices.push(Arc::new(slice));
-        if now.since(self.opened) < WINDOW {
+        if now.since(self.opened) + EARLY < WINDOW {
             return;
         }
         let mut window = StackCounts::starting(self.opened);
@@ -133,6 +136,16 @@ mod tests {
             assert_eq!(taken + shown + profiles.open().total(), total, "at tick {tick}");
         }
         assert_eq!((windows, profiles.slices().len()), (12, 3), "123.4 s are 12 windows and 3 slices");
+    }
+
+    #[test]
+    fn a_tick_that_comes_a_moment_early_makes_no_slice_longer() {
+        let mut profiles = Profiles::new(100, Nanos(0));
+        for half_second in 1..=40_u64 {
+            // Every other one a millisecond late, the next one in time.
+            profiles.tick(Nanos(half_second * 5 * Nanos::TICK.0 + half_second % 4 * 1_000_000));
+        }
+        assert_eq!((profiles.take_closed().len(), profiles.slices().len()), (2, 0));
     }
 
     #[test]

@@ -36,8 +36,9 @@ struct Known {
 const PROBE_FRAMES: usize = 8;
 /// What a thread sleeps in: whoever called it is what waits.
 const SLEEPS: &str = "__schedule";
-/// What a waker's probe is called from.
-const WAKES: &str = "__traceiter_sched_waking";
+/// What lies between a tracepoint and the program that looks there; which of them there are depends on the kernel and on
+/// how many look.
+const PROBES: [&str; 5] = ["bpf_prog_", "bpf_trace_run", "bpf_trampoline_", "__bpf_trace_", "__traceiter_"];
 
 impl<'a> Path<'a> {
     pub(super) fn new(names: &'a Names) -> Self {
@@ -62,11 +63,11 @@ impl<'a> Path<'a> {
     /// Adds the stacks of `key`: the user's, then the kernel's that it called.
     pub(super) fn stacks(&mut self, builder: &mut Builder, key: &StackKey) {
         let innermost = match key.kind {
-            SampleKind::Cpu | SampleKind::Socket => 0,
-            SampleKind::OffCpu | SampleKind::RunQueue => self.after(&key.kernel, SLEEPS),
+            SampleKind::Cpu => 0,
+            SampleKind::OffCpu | SampleKind::RunQueue => self.after_sleep(&key.kernel),
             // Alone, it is the waker's; with a waker, the sleeper's.
-            SampleKind::Wakeup if key.waker.is_some() => self.after(&key.kernel, SLEEPS),
-            SampleKind::Wakeup => self.after(&key.kernel, WAKES),
+            SampleKind::Wakeup if key.waker.is_some() => self.after_sleep(&key.kernel),
+            SampleKind::Wakeup | SampleKind::Socket => self.after_probe(&key.kernel),
         };
         self.add(builder, &key.user, 0, Space::User(key.pid));
         self.add(builder, &key.kernel, innermost, Space::Kernel);
@@ -80,7 +81,7 @@ impl<'a> Path<'a> {
         };
         self.note(builder, &format!("[blocked: {}]", reason_name(key.reason)));
         let Waker { pid, comm, kernel, user } = &**waker;
-        let innermost = self.after(kernel, WAKES);
+        let innermost = self.after_probe(kernel);
         let entry = (innermost..kernel.len()).find(|at| self.is_interrupt(*at, kernel[*at]));
         let from = self.frames.len();
         if let Some(entry) = entry {
@@ -106,11 +107,21 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Number of the frame that called `function`, where that is found near the innermost; else of the innermost.
-    fn after(&self, kernel: &[u64], function: &str) -> usize {
+    /// Number of the frame that called the scheduler, or the probe where that is not found.
+    fn after_sleep(&self, kernel: &[u64]) -> usize {
+        self.after(kernel, |name| name == SLEEPS).max(self.after_probe(kernel))
+    }
+
+    /// Number of the frame that holds the tracepoint.
+    fn after_probe(&self, kernel: &[u64]) -> usize {
+        self.after(kernel, |name| PROBES.iter().any(|probe| name.starts_with(probe)))
+    }
+
+    /// Number of the frame that called the outermost such function near the innermost frame; else of the innermost.
+    fn after(&self, kernel: &[u64], is: impl Fn(&str) -> bool) -> usize {
         let near = kernel.get(..PROBE_FRAMES.min(kernel.len())).unwrap_or_default();
-        let is = |(at, address): (usize, &u64)| self.names_at(at, *address).any(|name| name == function);
-        (0..near.len()).rev().find(|at| is((*at, &near[*at]))).map_or(0, |at| at + 1)
+        let is_at = |(at, address): (usize, &u64)| self.names_at(at, *address).any(&is);
+        (0..near.len()).rev().find(|at| is_at((*at, &near[*at]))).map_or(0, |at| at + 1)
     }
 
     fn is_interrupt(&self, at: usize, address: u64) -> bool {

@@ -36,7 +36,7 @@ use crate::serve::view::{Listed, OwnCost, PipelineView, View};
 use crate::source::clock::{boottime, monotonic, wall};
 use crate::source::inbox::InboxSender;
 use crate::source::recording::Host;
-use crate::source::{EventSource as _, Measuring, Pulled, Wanted};
+use crate::source::{EventSource as _, Measuring, Pace, Pulled, Wanted};
 use crate::units::{Nanos, Pid, ProfileKind, Uid};
 
 /// Time after which a probe that was refused is tried again.
@@ -73,7 +73,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     let claims = Claims::default();
     let (history, no_history) = begin_history(config);
     let archive = HistoryArchive(history.clone());
-    let renderer = Renderer::start(archive).context("start the thread that draws profiles")?;
+    let renderer = Renderer::start(archive, config.most_debug).context("start the thread that draws profiles")?;
     let host = Host::new(kernel_release(), started);
     let recording = Recorder::begin(options.record.as_deref(), &host)?;
     let app = App {
@@ -203,7 +203,7 @@ impl Agent {
         self.want(monotonic());
         loop {
             batch.clear();
-            let until = monotonic() + Nanos::TICK;
+            let until = monotonic() + Nanos::SECOND;
             if self.source.pull(until, &mut batch).await? == Pulled::End {
                 return Ok(());
             }
@@ -248,6 +248,7 @@ impl Agent {
         degraded.extend(self.keep_to_budget(now, &own));
         let budget = self.overhead.view(Nanos(Nanos::SECOND.0 / self.config.hertz.max(1)));
         degraded.extend(budget.degraded());
+        let is_tuned = !pipelines.is_empty();
         let view = View {
             now,
             started: self.started,
@@ -269,6 +270,16 @@ impl Agent {
             degraded,
         };
         self.views.send_replace(Arc::new(view));
+        self.source.set_pace(self.pace(is_tuned));
+    }
+
+    /// Ten ticks a second are for whoever is tuned or watched; a profile that is recorded all the time needs fewer.
+    fn pace(&self, is_tuned: bool) -> Pace {
+        /// More of them would fill the ring buffer between two ticks.
+        const MOST_SAMPLES_A_SECOND: u64 = 4_000;
+        let samples = self.config.hertz.saturating_mul(u64::from(cpus()));
+        let quiet = !is_tuned && !self.core.is_watched() && self.wanted.sched.is_none();
+        if quiet && samples <= MOST_SAMPLES_A_SECOND { Pace::Rest } else { Pace::Tick }
     }
 
     /// Hands the rows over while their probes are attached; afterwards they stay as they were last.
@@ -288,7 +299,7 @@ impl Agent {
     /// Measures what the agent costs, and leaves out what is too much. Returns what could not be set.
     fn keep_to_budget(&mut self, now: Nanos, own: &OwnCost) -> Option<String> {
         let asked_for = if self.core.is_watched() { AskedFor::Something } else { AskedFor::Nothing };
-        let due = self.overhead.tick(now, own, self.source.probes_time(), asked_for);
+        let due = self.overhead.tick(now, own, || self.source.probes_time(), asked_for);
         match due.measure {
             Some(Measure::Begin) => self.source.measure_run_time(Measuring::On),
             Some(Measure::End) => self.source.measure_run_time(Measuring::Off),

@@ -7,7 +7,7 @@ use crate::event::RawBatch;
 use crate::source::ebpf::{EbpfSource, LoadOptions};
 use crate::source::host::HostSource;
 use crate::source::inbox::{InboxSender, inbox};
-use crate::source::{EventSource, Measuring, Pulled, SourceError, Wanted};
+use crate::source::{EventSource, Measuring, Pace, Pulled, SourceError, Wanted};
 use crate::units::Nanos;
 
 /// A source that follows this host.
@@ -78,6 +78,15 @@ impl LiveSource {
             #[cfg(feature = "ebpf")]
             Self::Ebpf(source) => source.degraded(),
             Self::Host(_, why) => vec![why.clone()],
+        }
+    }
+
+    /// How often it ticks from now on.
+    pub(super) fn set_pace(&mut self, pace: Pace) {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.set_pace(pace),
+            Self::Host(source, _) => source.set_pace(pace),
         }
     }
 

@@ -54,6 +54,9 @@ pub(super) enum Measure {
 #[derive(Debug, Default)]
 struct ProbeTime {
     since: Option<(Nanos, Nanos)>,
+    /// The kernel was asked to keep it in this look, and still does not.
+    began: bool,
+    unknown: bool,
     /// Of this look.
     share: Option<f64>,
     total: Option<Nanos>,
@@ -74,19 +77,29 @@ impl Overhead {
         }
     }
 
-    /// Once a tick: `own` is the cost so far, `run_time` that of the probes where the kernel keeps it.
-    pub(super) fn tick(&mut self, now: Nanos, own: &OwnCost, run_time: Option<Nanos>, asked_for: AskedFor) -> Due {
+    /// Once a tick: `own` is the cost so far, `run_time` tells that of the probes where the kernel keeps it, and is asked
+    /// as seldom as will do: each time it looks every program up.
+    pub(super) fn tick(
+        &mut self,
+        now: Nanos,
+        own: &OwnCost,
+        run_time: impl FnOnce() -> Option<Nanos>,
+        asked_for: AskedFor,
+    ) -> Due {
         let mut due = Due::default();
         if asked_for == AskedFor::Something {
             self.asked_for = asked_for;
         }
-        match (self.probes.since, run_time) {
-            (None, Some(time)) if self.probes.share.is_none() => self.probes.since = Some((now, time)),
-            (None, None) if self.probes.share.is_none() && now.since(self.began) <= Nanos::TICK => {
-                due.measure = Some(Measure::Begin);
-            }
-            (Some((then, before)), Some(time)) if now.since(then) >= MEASURED => {
-                self.probes.take(now.since(then), time.since(before));
+        match self.probes.since {
+            None if self.probes.share.is_none() && !self.probes.unknown => match run_time() {
+                Some(time) => self.probes.since = Some((now, time)),
+                None if self.probes.began => self.probes.unknown = true,
+                None => (self.probes.began, due.measure) = (true, Some(Measure::Begin)),
+            },
+            Some((then, before)) if now.since(then) >= MEASURED => {
+                if let Some(time) = run_time() {
+                    self.probes.take(now.since(then), time.since(before));
+                }
                 due.measure = Some(Measure::End);
             }
             _ => {}
@@ -107,8 +120,9 @@ impl Overhead {
             due.step = Some(self.governor.step());
         }
         (self.began, self.own_before, self.asked_for) = (now, spent, AskedFor::Nothing);
-        self.probes.share = None;
+        (self.probes.share, self.probes.unknown) = (None, false);
         due.measure = due.measure.or((self.probes.since.is_none()).then_some(Measure::Begin));
+        self.probes.began = due.measure == Some(Measure::Begin);
         due
     }
 
@@ -164,7 +178,7 @@ mod tests {
             let now = Nanos(tick * Nanos::TICK.0);
             let cost = OwnCost { user_cpu_ns: now.0 / 1_000 * own, ..OwnCost::default() };
             let time = kept.then_some(Nanos(now.0 / 1_000 * probes));
-            let next = overhead.tick(now, &cost, time, asked);
+            let next = overhead.tick(now, &cost, || time, asked);
             match next.measure {
                 Some(Measure::Begin) => kept = true,
                 Some(Measure::End) => kept = false,

@@ -48,6 +48,8 @@ const SYMBOLIZER_DIED: Metric =
     counter("tidegate_symbolizer_died_total", "Symbolizers that died of a file or were ended");
 const SYMBOLIZER_REFUSED: Metric =
     counter("tidegate_symbolizer_refused_files_total", "Files not shown to a symbolizer");
+const SYMBOLIZER_WITHOUT_INLINED: Metric =
+    gauge("tidegate_symbolizer_files_without_inlined", "Files whose inlined functions are not named");
 const LOST: Metric = counter("tidegate_lost_total", "What was lost, by reason");
 const INBOX_REFUSED: Metric = counter("tidegate_inbox_refused_total", "Requests refused because the inbox was full");
 const HISTORY_BYTES: Metric = gauge("tidegate_history_bytes", "Bytes of the history in use");
@@ -76,7 +78,7 @@ const GENERATION: Metric = gauge("tidegate_pipeline_settings_generation", "Gener
 const DECISIONS: Metric = counter("tidegate_pipeline_decisions_total", "Decisions, by reason");
 
 /// All of them.
-pub const METRICS: [Metric; 37] = [
+pub const METRICS: [Metric; 38] = [
     OWN_CPU,
     OWN_MEMORY,
     OWN_PROBES,
@@ -89,6 +91,7 @@ pub const METRICS: [Metric; 37] = [
     SYMBOLIZER_STARTED,
     SYMBOLIZER_DIED,
     SYMBOLIZER_REFUSED,
+    SYMBOLIZER_WITHOUT_INLINED,
     LOST,
     INBOX_REFUSED,
     HISTORY_BYTES,
@@ -159,6 +162,7 @@ impl Collected {
         alone(to, SYMBOLIZER_STARTED, Some(whole(names.started)))?;
         alone(to, SYMBOLIZER_DIED, Some(whole(names.died)))?;
         alone(to, SYMBOLIZER_REFUSED, Some(whole(names.refused)))?;
+        alone(to, SYMBOLIZER_WITHOUT_INLINED, Some(whole(names.without_inlined)))?;
         family(to, LOST, "reason", self.view.lost.by_reason().map(|(reason, count)| (reason, whole(count))))?;
         alone(to, INBOX_REFUSED, Some(whole(self.inbox_refused)))
     }

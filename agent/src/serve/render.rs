@@ -23,7 +23,7 @@ use crate::serve::view::NamesView;
 use crate::serve::windows::{Found, Windows};
 pub use crate::serve::windows::{Question, Stretch};
 use crate::symbolize::Names;
-use crate::units::{Nanos, Pid, ProfileKind};
+use crate::units::{Bytes, Nanos, Pid, ProfileKind};
 
 /// Jobs that may wait.
 const CAPACITY: usize = 64;
@@ -96,11 +96,11 @@ pub struct Renderer {
 
 impl Renderer {
     /// Starts the thread; what memory does not hold is in `archive`.
-    pub fn start(archive: impl Archive + 'static) -> std::io::Result<Self> {
+    pub fn start(archive: impl Archive + 'static, most_debug: Bytes) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(CAPACITY);
         let names = Arc::<Mutex<NamesView>>::default();
         let shown = Arc::clone(&names);
-        let work = move || work(&queue, Windows::over(Box::new(archive)), &shown);
+        let work = move || work(&queue, Windows::over(Box::new(archive), most_debug), &shown);
         std::thread::Builder::new().name("tg-render".to_owned()).spawn(work)?;
         Ok(Self { jobs, skipped: Arc::default(), names })
     }

@@ -162,6 +162,8 @@ pub struct NamesView {
     pub died: u64,
     /// Files that were not shown to them.
     pub refused: u64,
+    /// Files whose functions are named, and what was inlined into them is not.
+    pub without_inlined: u64,
     /// Addresses that are known.
     pub addresses: u64,
     /// What works less well, in words.

@@ -17,7 +17,7 @@ use crate::serve::labels::Labels;
 use crate::serve::span::Span;
 use crate::serve::view::NamesView;
 use crate::symbolize::{Names, Resolver};
-use crate::units::{Nanos, ProfileKind};
+use crate::units::{Bytes, Nanos, ProfileKind};
 
 /// Packed bytes kept in memory: minutes on a busy host, an hour on a quiet one.
 const MOST_BYTES: usize = 12 << 20;
@@ -74,9 +74,9 @@ pub(super) struct Windows {
 
 impl Windows {
     /// With nothing yet, on top of an archive.
-    pub(super) fn over(archive: Box<dyn Archive>) -> Self {
+    pub(super) fn over(archive: Box<dyn Archive>, most_debug: Bytes) -> Self {
         Self {
-            resolver: Resolver::new().thrifty(),
+            resolver: Resolver::new().thrifty(most_debug),
             labels: RefCell::new(Labels::here()),
             kept: VecDeque::new(),
             bytes: 0,
@@ -108,6 +108,7 @@ impl Windows {
             started: stats.started,
             died: stats.died,
             refused: stats.refused.iter().sum(),
+            without_inlined: self.resolver.files_without_inlined(),
             addresses: self.resolver.names().len() as u64,
             degraded: stats.degraded(),
         }

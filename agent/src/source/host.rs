@@ -8,7 +8,7 @@ use super::inbox::Inbox;
 use super::processes::Processes;
 use super::reports::Reports;
 use super::tasks::Tasks;
-use super::{EventSource, Pulled, SourceError, Wanted};
+use super::{EventSource, Pace, Pulled, SourceError, Wanted};
 use crate::event::{Input, RawBatch, encode};
 use crate::units::{Nanos, Pid};
 
@@ -23,7 +23,11 @@ pub struct HostSource {
     pub(super) processes: Processes,
     next_tick: Nanos,
     ticks: u64,
+    pace: Pace,
 }
+
+/// Ticks of the grid that are left out between two while nobody needs them.
+const LEFT_OUT: u64 = 4;
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,7 @@ impl HostSource {
             processes: Processes::default(),
             next_tick: monotonic() + Nanos::TICK,
             ticks: 0,
+            pace: Pace::Tick,
         }
     }
 
@@ -58,6 +63,14 @@ impl HostSource {
         } else {
             Vec::new()
         }
+    }
+
+    /// How often it ticks from now on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        if pace == Pace::Rest && self.pace == Pace::Tick {
+            self.next_tick = self.next_tick + Nanos(LEFT_OUT * Nanos::TICK.0);
+        }
+        self.pace = pace;
     }
 
     /// Probes that are attached: none.
@@ -82,6 +95,11 @@ impl HostSource {
 
     fn take(&mut self, input: &Input, batch: &mut RawBatch) {
         let now = monotonic();
+        // Whoever asks is not kept waiting.
+        self.pace = Pace::Tick;
+        while self.next_tick > now + Nanos::TICK {
+            self.next_tick = Nanos(self.next_tick.0 - Nanos::TICK.0);
+        }
         if let Input::Register { pid, .. } = input {
             self.processes.tell(*pid, now, batch);
         }
@@ -105,6 +123,9 @@ impl HostSource {
         while self.next_tick <= now {
             self.next_tick = self.next_tick + Nanos::TICK;
         }
+        if self.pace == Pace::Rest {
+            self.next_tick = self.next_tick + Nanos(LEFT_OUT * Nanos::TICK.0);
+        }
     }
 }
 
@@ -123,5 +144,30 @@ impl EventSource for HostSource {
             self.finish_tick(monotonic(), [], batch);
         }
         Ok(Pulled::Batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::inbox::inbox;
+
+    #[test]
+    fn a_source_at_rest_ticks_seldom_until_somebody_asks() {
+        let (_sender, receiver) = inbox();
+        let mut source = HostSource::new(receiver);
+        let begun = monotonic();
+        source.set_pace(Pace::Rest);
+        source.set_pace(Pace::Rest);
+        assert!(source.next_tick.since(begun) >= Nanos(LEFT_OUT * Nanos::TICK.0));
+        let mut batch = RawBatch::new();
+        let before = source.next_tick;
+        source.finish_tick(before, [], &mut batch);
+        assert_eq!(source.next_tick.since(before), Nanos((LEFT_OUT + 1) * Nanos::TICK.0));
+        source.take(&Input::Pause, &mut batch);
+        assert!(source.next_tick.since(monotonic()) <= Nanos::TICK, "who asks waits");
+        let before = source.next_tick;
+        source.finish_tick(before, [], &mut batch);
+        assert_eq!(source.next_tick.since(before), Nanos::TICK);
     }
 }

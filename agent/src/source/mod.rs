@@ -9,7 +9,6 @@ pub mod host;
 pub mod in_flight;
 pub mod inbox;
 pub mod io_uring;
-pub mod memory;
 pub mod processes;
 pub mod recording;
 pub mod replay;
@@ -37,6 +36,15 @@ pub enum Pulled {
     Batch,
     /// There will be no more.
     End,
+}
+
+/// How often a source ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Ten times a second.
+    Tick,
+    /// Twice a second, and ten times again from the next request on.
+    Rest,
 }
 
 /// Whether the run time of probes is kept.
@@ -80,6 +88,16 @@ pub enum Scope {
     Cgroups(BTreeSet<CgroupId>),
 }
 
+/// What becomes of processes that are born to watched ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offspring {
+    /// They are not watched.
+    #[default]
+    Ignored,
+    /// They are watched as their parents are, from their first instruction, and so are theirs.
+    Watched,
+}
+
 /// What a source is asked to bring. Probes that nobody wants are detached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -87,6 +105,8 @@ pub struct Wanted {
     pub cpu: Option<Scope>,
     /// Off-CPU and run-queue samples, and thread totals.
     pub sched: Option<Scope>,
+    /// What becomes of those that are born to the processes named here.
+    pub offspring: Offspring,
     /// Wakers' stacks; only of threads that `sched` follows.
     pub wakeups: bool,
     /// Stacks of those who read from a watched socket.

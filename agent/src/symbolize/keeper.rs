@@ -67,8 +67,8 @@ pub enum NoAnswer {
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Names.
-    Names(Vec<Found>),
+    /// Names, and why debug information was done without, if it was.
+    Names(Vec<Found>, Option<String>),
     /// Ask again with the debug file, or say that there is none.
     WantsDebug(Wish),
     /// Ask again with the shared debug file, or say that there is none.
@@ -264,7 +264,7 @@ impl Running {
             Ask::Elf { offsets, .. } => offsets,
             Ask::PerfMap { addresses, .. } => addresses,
         };
-        let mut all: Vec<Found> = Vec::new();
+        let (mut all, mut without): (Vec<Found>, _) = (Vec::new(), None);
         loop {
             self.wait(limits.cpu, limits.wall)?;
             let Some((answer, _)) = receive::<Answer>(&self.socket)? else {
@@ -273,9 +273,7 @@ impl Running {
             let (found, last) = match answer {
                 Answer::Part(found) => (found, false),
                 Answer::Done(found, why) => {
-                    if let Some(why) = why {
-                        tracing::debug!(why, "names without debug information");
-                    }
+                    without = why;
                     (found, true)
                 }
                 Answer::WantsDebug(wish) => return Ok(Answered::Reply(Reply::WantsDebug(wish))),
@@ -296,7 +294,7 @@ impl Running {
                 all.push(one);
             }
             if last {
-                return Ok(Answered::Reply(Reply::Names(all)));
+                return Ok(Answered::Reply(Reply::Names(all, without)));
             }
         }
     }

@@ -11,7 +11,7 @@ use super::spaces::{Backing, CodeMapping};
 use super::stats::{Refusal, Stats};
 use super::wire::{Ask, Companion, FileKey, Found, MOST_PLACES, Wish};
 use crate::source::clock::monotonic;
-use crate::units::{Nanos, Pid};
+use crate::units::{Bytes, Nanos, Pid};
 
 /// Ranges that are kept, of all files together.
 const MOST_RANGES: usize = 200_000;
@@ -27,8 +27,12 @@ const LONGEST_REST: Nanos = Nanos::from_secs(60);
 const RETRY: Nanos = Nanos::from_secs(60);
 
 /// Names of places.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Places {
+    /// Debug information of a file beyond this is not read.
+    most_debug: Bytes,
+    /// Files whose debug information was not read.
+    without_debug: BTreeSet<FileKey>,
     files: BTreeMap<FileKey, Ranges>,
     /// Whole functions, where a place was looked up in one that others were inlined into.
     functions: BTreeMap<FileKey, Ranges>,
@@ -99,6 +103,27 @@ pub(super) enum Effort {
 }
 
 impl Places {
+    /// None yet; debug information of a file is read up to `most_debug`.
+    pub(super) fn reading(most_debug: Bytes) -> Self {
+        Self {
+            most_debug,
+            without_debug: BTreeSet::new(),
+            files: BTreeMap::new(),
+            functions: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            ranges: 0,
+            open: HashMap::new(),
+            mapped: HashMap::new(),
+            refused: HashMap::new(),
+            vdso: None,
+        }
+    }
+
+    /// Files whose debug information was not read.
+    pub(super) fn without_inlined(&self) -> u64 {
+        self.without_debug.len() as u64
+    }
+
     /// The file of a mapping, opened if that was not done before.
     pub(super) fn file(&mut self, pid: Pid, mapping: &CodeMapping, now: Nanos, stats: &mut Stats) -> Option<FileKey> {
         let Backing::File { dev, inode, .. } = &mapping.backing else { return self.vdso(mapping, now) };
@@ -233,7 +258,8 @@ impl Places {
         keeper: &mut Keeper,
         stats: &mut Stats,
     ) -> Result<Vec<Found>, NoAnswer> {
-        let mut ask = Ask::Elf { key, debug: Companion::Absent, shared: Companion::Absent, offsets };
+        let (debug, shared, most_debug) = (Companion::Absent, Companion::Absent, self.most_debug.0);
+        let mut ask = Ask::Elf { key, debug, shared, most_debug, offsets };
         // At most once without, once with its debug file and once with that one's shared file.
         for _round in 0..3 {
             let Some(held) = self.open.get_mut(&key) else { break };
@@ -244,7 +270,12 @@ impl Places {
             let descriptors: Vec<BorrowedFd<'_>> = own.chain(held.debug.opened()).chain(held.shared.opened()).collect();
             let find = |wish: &Wish| files::debug_file(pid, path, wish).map_or(Beside::Absent, Beside::There);
             match keeper.ask(key, &ask, &descriptors, stats)? {
-                Reply::Names(found) => return Ok(found),
+                Reply::Names(found, without) => {
+                    if without.is_some() && self.without_debug.len() < MOST_OPEN * MOST_OPEN {
+                        self.without_debug.insert(key);
+                    }
+                    return Ok(found);
+                }
                 Reply::WantsDebug(wish) => held.debug = find(&wish),
                 Reply::WantsShared(wish) => held.shared = find(&wish),
             }

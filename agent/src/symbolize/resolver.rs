@@ -18,7 +18,7 @@ use super::wire::{Ask, FileKey, Found, MOST_PLACES};
 use crate::aggregate::stacks::StackCounts;
 use crate::event::Mapping;
 use crate::source::clock::monotonic;
-use crate::units::{Nanos, Pid};
+use crate::units::{Bytes, Nanos, Pid};
 
 /// Addresses kept; the table is emptied when it is full, and what is still needed is looked up again.
 const MOST_ADDRESSES: usize = 300_000;
@@ -75,7 +75,7 @@ impl Resolver {
             kernel: KernelNames::default(),
             keeper,
             spaces: Spaces::default(),
-            places: Places::default(),
+            places: Places::reading(Bytes(u64::MAX)),
             jits: BTreeMap::new(),
             effort: Effort::All,
             names: Names::default(),
@@ -83,10 +83,11 @@ impl Resolver {
         }
     }
 
-    /// For somebody who looks names up all the time: costs little, and inlined functions of big files come later.
+    /// For somebody who looks names up all the time: costs little. Inlined functions come later, and where a file has
+    /// more debug information than `most_debug` not at all.
     #[must_use]
-    pub fn thrifty(self) -> Self {
-        Self { effort: Effort::Thrifty, ..self }
+    pub fn thrifty(self, most_debug: Bytes) -> Self {
+        Self { effort: Effort::Thrifty, places: Places::reading(most_debug), ..self }
     }
 
     /// What is known.
@@ -97,6 +98,11 @@ impl Resolver {
     /// What became of the looking up.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Files whose functions are named, and what was inlined into them is not.
+    pub fn files_without_inlined(&self) -> u64 {
+        self.places.without_inlined()
     }
 
     /// The process that looks names up, if one is running.
@@ -113,7 +119,9 @@ impl Resolver {
 
     /// Notes where code is mapped: a process can then be named after it has ended.
     pub fn learn(&mut self, mapping: &Mapping) {
-        self.spaces.learn(mapping, monotonic());
+        if self.spaces.learn(mapping, monotonic()) == Now::Another {
+            self.names.doubt(mapping.pid);
+        }
     }
 
     /// Looks up every address of `counts` that is not known yet.
@@ -263,7 +271,7 @@ impl Resolver {
         for some in new.chunks(MOST_PLACES) {
             let ask = Ask::PerfMap { key: map.key, addresses: some.to_vec() };
             let answer = self.keeper.ask(map.key, &ask, &[map.fd.as_fd()], &mut self.stats);
-            let Ok(Reply::Names(found)) = answer else { return };
+            let Ok(Reply::Names(found, _)) = answer else { return };
             for (address, Found { names, .. }) in some.iter().zip(found) {
                 jit.asked.insert(*address);
                 if !names.is_empty() {

@@ -66,6 +66,9 @@ pub enum Ask {
         debug: Companion,
         /// The supplementary file that its debug information refers to.
         shared: Companion,
+        /// Debug information beyond so many bytes is done without: functions are named then, what was inlined into
+        /// them is not.
+        most_debug: u64,
         /// Places, as offsets in the file.
         offsets: Vec<u64>,
     },

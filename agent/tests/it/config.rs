@@ -25,7 +25,7 @@ fn an_empty_file_gives_the_defaults() {
 
 #[test]
 fn every_key_is_taken() {
-    let text = "socket = \"/tmp/a.sock\"\nstate = \"/srv/s\"\n[history]\nmib = 64\ndays = 2\n[cpu]\nenabled = false\nhz = 199\n[budget]\npercent = 2\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[unwind]\nmib = 24\n[tune]\nenabled = false\n";
+    let text = "socket = \"/tmp/a.sock\"\nstate = \"/srv/s\"\n[history]\nmib = 64\ndays = 2\n[cpu]\nenabled = false\nhz = 199\n[budget]\npercent = 2\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[unwind]\nmib = 24\n[symbols]\ndebug_mib = 1\n[tune]\nenabled = false\n";
     let want = Config {
         socket: "/tmp/a.sock".into(),
         pages: "/tmp/pages".into(),
@@ -40,6 +40,7 @@ fn every_key_is_taken() {
         budget: Ratio(0.02),
         latency_slots: 1024,
         unwind_mib: 24,
+        most_debug: Bytes(1 << 20),
         tune: Switch::Off,
     };
     assert_eq!(load(text), Ok(want));

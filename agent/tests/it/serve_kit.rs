@@ -64,7 +64,7 @@ pub(crate) fn stage(view: View) -> Stage {
         inbox: sender,
         pages: Pages::under(&directory.path().join("pages")),
         claims: Claims::default(),
-        renderer: Renderer::start(NoArchive).expect("start a thread"),
+        renderer: Renderer::start(NoArchive, tidegate::units::Bytes(0)).expect("start a thread"),
         preflight,
         clock: || NOW,
         wall: || NOW,

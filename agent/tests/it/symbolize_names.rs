@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tidegate::symbolize::stats::Refusal;
+use tidegate::units::Bytes;
 
 use crate::symbolize_kit::{
     CPP, JIT, NOBODY, RUST, Running, build, limits, look_up, make, mapped, names, resolver, stacks,
@@ -18,14 +19,16 @@ fn is_root() -> bool {
 
 #[test]
 fn functions_that_were_inlined_are_named_outermost_first() {
-    for (compiler, source, expected) in [
-        ("g++", CPP, ["outer::work(int)", "outer::inner(int)"]),
-        ("rustc", RUST, ["app::outer::work", "app::outer::inner"]),
+    for (compiler, source, more, expected) in [
+        ("g++", CPP, &[][..], ["outer::work(int)", "outer::inner(int)"]),
+        ("g++", CPP, &["-gz=zlib"], ["outer::work(int)", "outer::inner(int)"]),
+        ("g++", CPP, &["-gz=zlib-gnu"], ["outer::work(int)", "outer::inner(int)"]),
+        ("rustc", RUST, &[], ["app::outer::work", "app::outer::inner"]),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let program = build(folder.path(), compiler, source, &[]);
+        let program = build(folder.path(), compiler, source, more);
         let running = Running::start(&mut Command::new(program));
-        assert_eq!(look_up(&mut resolver(limits()), &running), expected, "{compiler}");
+        assert_eq!(look_up(&mut resolver(limits()), &running), expected, "{compiler} {more:?}");
     }
 }
 
@@ -145,7 +148,7 @@ fn a_file_that_has_cost_enough_is_left_alone_and_its_functions_are_named_all_the
     let folder = tempfile::tempdir().unwrap();
     let program = build(folder.path(), "g++", CPP, &["-static"]);
     let running = Running::start(&mut Command::new(&program));
-    let mut thrifty = resolver(limits()).thrifty();
+    let mut thrifty = resolver(limits()).thrifty(Bytes(8 << 20));
     assert_eq!(look_up(&mut thrifty, &running).len(), 2);
     // One byte before lies in what was inlined, too.
     let (pid, before) = (running.pid(), running.address - 1);
@@ -155,6 +158,19 @@ fn a_file_that_has_cost_enough_is_left_alone_and_its_functions_are_named_all_the
     assert_eq!(look_up(&mut eager, &running).len(), 2);
     eager.resolve(&stacks(pid, &[before]));
     assert_eq!((names(&eager, pid, before).len(), eager.stats().asked), (2, 2));
+}
+
+#[test]
+fn a_file_with_too_much_debug_information_is_named_by_its_symbols_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = build(folder.path(), "g++", CPP, &["-static"]);
+    let running = Running::start(&mut Command::new(&program));
+    let mut thrifty = resolver(limits()).thrifty(Bytes(64));
+    assert_eq!(look_up(&mut thrifty, &running), ["outer::work(int)"]);
+    assert_eq!(thrifty.files_without_inlined(), 1);
+    let mut ample = resolver(limits()).thrifty(Bytes(8 << 20));
+    assert_eq!(look_up(&mut ample, &running), ["outer::work(int)", "outer::inner(int)"]);
+    assert_eq!(ample.files_without_inlined(), 0);
 }
 
 /// Runs the JIT with what `prepare` leaves at the place of its map. What the code is called, and why not better.

@@ -13,46 +13,69 @@ use super::packages::Image;
 use super::report::Kernel;
 use crate::leash::{Leash, poll};
 use crate::shell::which;
-use crate::ui::Progress;
+use crate::ui::{self, Progress};
 
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
-/// For all machines together: they run side by side.
-const LIMIT: Duration = Duration::from_mins(2);
+/// For machines that run side by side, all together.
+const LIMIT: Duration = Duration::from_secs(90);
 const MEMORY_MIB: &str = "1024";
 
-/// Boots every image at once and waits for the last.
+/// Lines of the console that a machine without a report is shown by.
+const LAST_LINES: usize = 8;
+
+/// Boots every image at once and waits for the last. One that gives no report says nothing of the probes, only that the
+/// emulated machine broke off or stood still: it is booted once more, alone.
 pub(crate) fn all(images: &[Image], initramfs: &Path, cache: &Path) -> Result<Vec<Kernel>> {
+    let side_by_side: Vec<&Image> = images.iter().collect();
+    let mut reports = boot(&side_by_side, initramfs, cache)?;
+    for (image, report) in images.iter().zip(&mut reports) {
+        if let Err(cause) = report {
+            ui::line(format_args!("{}: {cause}; it is booted once more", image.release));
+            *report = boot(&[image], initramfs, cache)?.pop().context("one machine, no report")?;
+        }
+    }
+    let kernel = |(image, report): (&Image, Result<String, String>)| match report {
+        Ok(report) => Kernel::of_json(image.release.clone(), &report),
+        Err(cause) => Kernel::silent(&image.release, &cause),
+    };
+    Ok(images.iter().zip(reports).map(kernel).collect())
+}
+
+/// What each machine reported, or why it did not.
+fn boot(images: &[&Image], initramfs: &Path, cache: &Path) -> Result<Vec<Result<String, String>>> {
     let releases: Vec<&str> = images.iter().map(|image| image.release.as_str()).collect();
     let _progress = Progress::start(&format!("boot {}", releases.join(", ")));
     let mut machines = Vec::new();
     for image in images {
         let log = cache.join(format!("{}.log", image.release));
-        machines.push((image, start(image, initramfs, &log)?, log));
+        machines.push((start(image, initramfs, &log)?, log));
     }
-    let over = |machines: &[(&Image, Leash, _)]| -> Result<bool> {
-        machines.iter().try_fold(true, |all, (_, leash, _)| Ok(all && leash.has_ended()?))
+    let over = |machines: &[(Leash, _)]| -> Result<bool> {
+        machines.iter().try_fold(true, |all, (leash, _)| Ok(all && leash.has_ended()?))
     };
     let ended = poll(LIMIT, || over(&machines))?;
     machines
         .into_iter()
-        .map(|(image, leash, log)| {
+        .map(|(leash, log)| {
             let in_time = ended || leash.has_ended()?;
             drop(leash);
             let said = fs::read(&log).with_context(|| format!("read {}", log.display()))?;
             let said = String::from_utf8_lossy(&said).replace('\r', "");
-            let report = said.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map(|(report, _)| report);
-            Ok(match report {
-                Some(report) => Kernel::of_json(image.release.clone(), report),
-                None if in_time => {
-                    Kernel::silent(&image.release, &format!("ended without a report: see {}", log.display()))
-                }
-                None => Kernel::silent(
-                    &image.release,
-                    &format!("no report within {} s: see {}", LIMIT.as_secs(), log.display()),
-                ),
-            })
+            Ok(report_in(&said).map_err(|last| {
+                let how = if in_time { "ended".to_owned() } else { format!("was stopped after {} s", LIMIT.as_secs()) };
+                format!("{how} without a report, its console ends with {last:?} (all of it: {})", log.display())
+            }))
         })
         .collect()
+}
+
+/// The report on a console, or the last lines of it where there is none.
+fn report_in(console: &str) -> Result<String, String> {
+    let report = console.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
+    report.map(|(report, _)| report.to_owned()).ok_or_else(|| {
+        let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines.split_at(lines.len().saturating_sub(LAST_LINES)).1.join("\n")
+    })
 }
 
 fn start(image: &Image, initramfs: &Path, log: &Path) -> Result<Leash> {
@@ -67,4 +90,17 @@ fn start(image: &Image, initramfs: &Path, log: &Path) -> Result<Leash> {
     command.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check"]);
     let errors = serial.try_clone().context("share a file")?;
     Leash::start(command.stdin(Stdio::null()).stdout(serial).stderr(errors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_without_a_whole_report_is_told_by_its_last_lines() {
+        assert_eq!(report_in(&format!("boot\n{BEGIN}\n[]\n{END}\n")), Ok("\n[]\n".to_owned()));
+        let cut = format!("{}\n{BEGIN}\n[\n\nKernel panic\n", "line\n".repeat(50));
+        let last = report_in(&cut).unwrap_err();
+        assert!(last.ends_with("[\nKernel panic") && last.lines().count() == LAST_LINES, "{last}");
+    }
 }

@@ -6,9 +6,11 @@
 
 mod demangle;
 mod elf;
+mod image;
 mod perf_map;
 mod probe;
 mod sandbox;
+mod symbols;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,6 +28,8 @@ use self::sandbox::Layers;
 use super::names::clean;
 use super::wire::{Answer, Ask, Companion, FULL_PACKET, FileKey, Found, MOST_PLACES, receive, send};
 
+/// Debug information beyond this is done without, whoever asks; the symbol tables still name functions.
+const MOST_DEBUG: u64 = 384 << 20;
 /// Above this it ends as soon as nobody asks, and below only after a while.
 const GROWN: u64 = 8 << 20;
 /// Above this it ends before the next question.
@@ -70,7 +74,9 @@ impl Symbolizer {
     fn answer(&mut self, socket: BorrowedFd<'_>, ask: Ask, passed: Vec<OwnedFd>) -> io::Result<()> {
         // A library that gives up by panicking gives up this file, not this process.
         let answered = catch_unwind(AssertUnwindSafe(|| match ask {
-            Ask::Elf { key, debug, shared, offsets } => self.elf(key, [debug, shared], &offsets, passed),
+            Ask::Elf { key, debug, shared, most_debug, offsets } => {
+                self.elf(key, [debug, shared], most_debug, &offsets, passed)
+            }
             Ask::PerfMap { key, addresses } => self.perf_map(key, &addresses, passed),
         }));
         let failed = |why: &str| Reply::Short(Answer::Failed(clean(why)));
@@ -80,7 +86,14 @@ impl Symbolizer {
         }
     }
 
-    fn elf(&mut self, key: FileKey, beside: [Companion; 2], offsets: &[u64], passed: Vec<OwnedFd>) -> Reply {
+    fn elf(
+        &mut self,
+        key: FileKey,
+        beside: [Companion; 2],
+        most_debug: u64,
+        offsets: &[u64],
+        passed: Vec<OwnedFd>,
+    ) -> Reply {
         if !self.files.contains_key(&key) {
             let mut passed = passed.into_iter();
             let Some(file) = passed.next() else { return Reply::failed("no descriptor came with it") };
@@ -89,19 +102,19 @@ impl Symbolizer {
                 Companion::Absent => Beside::Absent,
                 Companion::Passed => passed.next().map_or(Beside::Absent, |fd| Beside::There(File::from(fd))),
             });
-            match Elf::open(File::from(file), debug, shared) {
+            match Elf::open(File::from(file), debug, shared, most_debug.min(MOST_DEBUG)) {
                 Ok(Opened::Ready(elf)) => {
                     self.weight += elf.weight;
                     self.files.insert(key, elf);
                 }
                 Ok(Opened::WantsDebug(wish)) => return Reply::Short(Answer::WantsDebug(wish)),
                 Ok(Opened::WantsShared(wish)) => return Reply::Short(Answer::WantsShared(wish)),
-                Err(why) => return Reply::failed(&why.to_string()),
+                Err(why) => return Reply::failed(&why),
             }
         }
         let Some(elf) = self.files.get(&key) else { return Reply::failed("it was not kept") };
-        let found = offsets.iter().take(MOST_PLACES).map(|offset| elf.find(*offset)).collect();
-        Reply::Names(found, elf.without.clone())
+        let offsets = offsets.get(..MOST_PLACES).unwrap_or(offsets);
+        Reply::Names(elf.find(offsets), elf.without.clone())
     }
 
     fn perf_map(&mut self, key: FileKey, addresses: &[u64], passed: Vec<OwnedFd>) -> Reply {
