@@ -26,8 +26,8 @@ pub struct Builder {
     owners: HashMap<Owner, u32, RandomState>,
     paths: Paths,
     stacks: Vec<Counted>,
-    /// Places in `stacks`.
-    index: HashTable<u32>,
+    /// Owner, path, and place in `stacks`: what is compared lies in the table, because a step to elsewhere costs more.
+    index: HashTable<(u32, u32, u32)>,
     hasher: RandomState,
 }
 
@@ -125,7 +125,9 @@ impl Builder {
         let (frames, frame_places) = frames.sorted();
         let (owners, owner_places) = sorted(owners);
         let order = paths.order(&frame_places);
-        stacks.iter_mut().for_each(|stack| stack.owner = owner_places[stack.owner as usize]);
+        for stack in &mut stacks {
+            stack.owner = owner_places[stack.owner as usize];
+        }
         // The path without a frame comes before all others.
         stacks.sort_unstable_by_key(|stack| (stack.owner, order.get(stack.path as usize).copied()));
         let stack = |Counted { owner, path, samples, weight }| {
@@ -142,16 +144,18 @@ impl Builder {
 
     fn count(&mut self, new: Counted) {
         let (stacks, hasher) = (&mut self.stacks, &self.hasher);
-        let hash = |stack: &Counted| hasher.hash_one(u64::from(stack.owner) << 32 | u64::from(stack.path));
-        let is_same = |at: &u32| (stacks[*at as usize].owner, stacks[*at as usize].path) == (new.owner, new.path);
-        match self.index.entry(hash(&new), is_same, |at| hash(&stacks[*at as usize])) {
+        let Counted { owner, path, .. } = new;
+        let hash = |owner: u32, path: u32| hasher.hash_one(u64::from(owner) << 32 | u64::from(path));
+        let is_same = |known: &(u32, u32, u32)| (known.0, known.1) == (owner, path);
+        match self.index.entry(hash(owner, path), is_same, |known| hash(known.0, known.1)) {
             Entry::Occupied(known) => {
-                let stack = &mut stacks[*known.get() as usize];
+                let stack = &mut stacks[known.get().2 as usize];
                 stack.samples = stack.samples.saturating_add(new.samples);
                 stack.weight = stack.weight.saturating_add(new.weight);
             }
             Entry::Vacant(free) => {
-                free.insert(u32::try_from(stacks.len()).expect("fewer than 2^32 stacks fit into memory"));
+                let at = u32::try_from(stacks.len()).expect("fewer than 2^32 stacks fit into memory");
+                free.insert((owner, path, at));
                 stacks.push(new);
             }
         }

@@ -19,8 +19,8 @@ struct Node {
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     nodes: Vec<Node>,
-    /// Places in `nodes`.
-    index: HashTable<u32>,
+    /// Nodes and their places: what is compared lies in the table, because a step to elsewhere costs more.
+    index: HashTable<(Node, u32)>,
     hasher: RandomState,
     /// Nodes of the path that was walked last, outermost first.
     open: Vec<u32>,
@@ -48,12 +48,12 @@ impl Paths {
     fn step(&mut self, node: Node) -> u32 {
         let (nodes, hasher) = (&mut self.nodes, &self.hasher);
         let hash = |node: Node| hasher.hash_one(u64::from(node.parent) << 32 | u64::from(node.frame));
-        let entry = self.index.entry(hash(node), |at| nodes[*at as usize] == node, |at| hash(nodes[*at as usize]));
+        let entry = self.index.entry(hash(node), |(known, _)| *known == node, |(known, _)| hash(*known));
         match entry {
-            hashbrown::hash_table::Entry::Occupied(known) => *known.get(),
+            hashbrown::hash_table::Entry::Occupied(known) => known.get().1,
             hashbrown::hash_table::Entry::Vacant(free) => {
                 let at = u32::try_from(nodes.len()).expect("fewer than 2^32 frames fit into memory");
-                free.insert(at);
+                free.insert((node, at));
                 nodes.push(node);
                 at
             }
@@ -123,7 +123,7 @@ mod tests {
             }
             let order = paths.order(&places);
             let placed = |row: &Vec<u32>| row.iter().map(|frame| places[*frame as usize]).collect::<Vec<u32>>();
-            let rank = |number: u32| order.get(number as usize).map(|place| *place);
+            let rank = |number: u32| order.get(number as usize).copied();
             for (a, x) in rows.iter().zip(&numbers) {
                 for (b, y) in rows.iter().zip(&numbers) {
                     prop_assert_eq!(placed(a).cmp(&placed(b)), rank(*x).cmp(&rank(*y)), "{:?} {:?}", a, b);

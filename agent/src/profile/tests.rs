@@ -204,7 +204,9 @@ proptest! {
         let hidden = *shown.get(&owners);
         let shows = |owner: &Owner| owner != hidden;
         let mut plain = Builder::default();
-        parts.iter().for_each(|(part, _)| plain.merge(part, shows));
+        for (part, _) in &parts {
+            plain.merge(part, shows);
+        }
         let windows: Vec<Plain> = parts.iter().map(|(part, _)| Packed::of(part).plain().unwrap()).collect();
         // At once, and one after the other.
         let (mut packed, mut slowly) = (Builder::default(), Builder::default());

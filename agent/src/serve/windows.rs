@@ -181,6 +181,7 @@ impl Windows {
 }
 
 /// A window, or a slice of the open one.
+#[derive(Clone, Copy)]
 enum Piece<'a> {
     Packed(&'a Packed),
     Named(&'a Profile),
@@ -253,8 +254,8 @@ impl<'a> Sum<'a> {
         self.windows += 1;
         self.covered = self.covered + end.since(start);
         self.lost = self.lost.plus(lost);
-        let (first, last) = self.edges.unwrap_or((start, end));
-        self.edges = Some((first.min(start), last.max(end)));
+        let edges = self.edges.unwrap_or((start, end));
+        self.edges = Some((edges.0.min(start), edges.1.max(end)));
     }
 
     fn finish(mut self, trouble: Option<String>) -> Found {
