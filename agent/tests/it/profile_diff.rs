@@ -108,7 +108,9 @@ fn named(dice: &mut Dice, windows: usize, baseline: &[f64], now: &[f64], burst: 
 
 fn hotspots(now: &Profile, windows: &[Profile]) -> Hotspots {
     let mut baseline = Baseline::of(now);
-    windows.iter().for_each(|window| baseline.add(window));
+    for window in windows {
+        baseline.add(window);
+    }
     baseline.judge()
 }
 
