@@ -25,8 +25,8 @@ pub use sched::{
     CensusRow, CpuSlot, RunAccount, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT,
 };
 pub use unwind::{
-    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, SpaceRange,
-    TableRange, UnwindRow,
+    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, RBX_UNKNOWN,
+    RULE_BITS, RULE_MASK, SpaceRange, TableRange, UnwindRow,
 };
 
 /// Types that are sent as their own bytes.

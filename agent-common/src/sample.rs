@@ -1,6 +1,6 @@
 //! Stack samples and thread totals: what the sampler and the scheduler's probes write.
 
-use crate::COMM_BYTES;
+use crate::{COMM_BYTES, LossReason};
 
 /// What a [`StackSample`] is a sample of.
 #[repr(u16)]
@@ -113,12 +113,31 @@ impl UnwindEnd {
     ];
 }
 
+impl UnwindEnd {
+    /// The reason under which an end is counted that is no success.
+    #[inline]
+    pub const fn loss(self) -> Option<LossReason> {
+        Some(match self {
+            Self::NoUser | Self::Entry => return None,
+            Self::NoMapping => LossReason::UnwindNoMapping,
+            Self::NoTable => LossReason::UnwindNoTable,
+            Self::NoRow => LossReason::UnwindNoRow,
+            Self::Unsupported => LossReason::UnwindUnsupported,
+            Self::BadRead => LossReason::UnwindBadRead,
+            Self::Truncated => LossReason::UnwindTruncated,
+            Self::Jit => LossReason::UnwindJit,
+            Self::Stuck => LossReason::UnwindStuck,
+        })
+    }
+}
+
 /// How many [`UnwindEnd`]s there are.
 pub const UNWIND_ENDS: usize = UnwindEnd::ALL.len();
 
 /// One sample: kernel and user stack of the same instant. `kernel_len` bytes of kernel frames follow, then `user_len` of
-/// user frames, both innermost first, then `copied_len` bytes of the user stack from `resume_sp` on where the unwinder
-/// could not go on (the agent goes on from there before anybody else sees the record, and takes the copy out).
+/// user frames, both innermost first, then `copied_len` bytes where the unwinder could not go on: the register `rbx` there (0
+/// when it is not known), an address at or above `resume_sp`, and the user stack from there on. The agent goes on before
+/// anybody else sees the record, and takes these bytes out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct StackSample {
@@ -148,7 +167,7 @@ pub struct StackSample {
     pub kernel_len: u32,
     /// Bytes of user frames that follow the kernel's.
     pub user_len: u32,
-    /// Bytes of user stack that follow the frames.
+    /// Bytes that follow the frames: a register, an address and a part of the user stack.
     pub copied_len: u32,
     /// User whose process it is; 0 also where that is not known or where its real and its effective user differ, so
     /// that no ordinary user is taken for its owner.

@@ -14,11 +14,22 @@ pub struct UnwindRow {
     pub pc: u32,
     /// Meaning by `rule`; mostly the CFA's distance from a register, in words of 8 bytes.
     pub cfa: i16,
-    /// A [`CfaRule`] as a number.
+    /// A [`CfaRule`] as a number in the lower bits, [`RULE_BITS`] of them. The upper ones say where the caller's `rbx` is:
+    /// 0 unchanged, [`RBX_UNKNOWN`], else saved at CFA − 8 × (this + 1).
     pub rule: u8,
     /// Where the caller's frame pointer is: 0 unchanged, [`RBP_UNDEFINED`], [`RBP_AT_RBP`], else saved at CFA + 8 × this.
     pub rbp: i8,
 }
+
+/// Bits of [`UnwindRow::rule`] that hold the rule.
+pub const RULE_BITS: u32 = 4;
+
+/// The rule in [`UnwindRow::rule`].
+pub const RULE_MASK: u8 = (1 << RULE_BITS) - 1;
+
+/// The upper bits of [`UnwindRow::rule`] where `rbx` is saved at a place that they do not hold. It is followed for the
+/// sake of the few lines of assembly that bind functions at their first call: they alone count their frame from it.
+pub const RBX_UNKNOWN: u8 = 15;
 
 /// [`UnwindRow::rbp`] of a frame pointer that cannot be known.
 pub const RBP_UNDEFINED: i8 = i8::MIN;
@@ -50,11 +61,13 @@ pub enum CfaRule {
     Entry = 7,
     /// Something the unwinder cannot do.
     Unsupported = 8,
+    /// `rbx` + 8 × `cfa`.
+    Rbx = 9,
 }
 
 impl CfaRule {
     /// Every rule, by its number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Gap,
         Self::Rsp,
         Self::Rbp,
@@ -64,7 +77,13 @@ impl CfaRule {
         Self::Signal,
         Self::Entry,
         Self::Unsupported,
+        Self::Rbx,
     ];
+
+    /// The rule of a row.
+    pub fn of(row: &UnwindRow) -> Self {
+        Self::ALL.get(usize::from(row.rule & RULE_MASK)).copied().unwrap_or(Self::Unsupported)
+    }
 }
 
 /// Where the rows of a table lie in the array of all rows. `len` 0: not loaded.

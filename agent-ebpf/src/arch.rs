@@ -8,9 +8,10 @@ pub struct Registers {
     pub ip: u64,
     pub sp: u64,
     pub bp: u64,
+    pub bx: u64,
     /// Whether the code is 64-bit: the stack of 32-bit code has other words.
     pub wide: bool,
-    /// Whether the thread is replacing its program: its old stack is gone, and the new one has not begun.
+    /// Whether the thread is replacing its program: from some moment on its old stack is gone, and the new one has not begun.
     pub replacing: bool,
 }
 
@@ -18,6 +19,8 @@ pub struct Registers {
 pub const RETURN_AT: u64 = 8;
 /// In a `ucontext`.
 pub const SIGNAL_BP: u64 = 120;
+/// In a `ucontext`.
+pub const SIGNAL_BX: u64 = 128;
 /// In a `ucontext`.
 pub const SIGNAL_SP: u64 = 160;
 /// In a `ucontext`.
@@ -39,6 +42,7 @@ pub fn user_registers() -> Registers {
         ip: regs.rip,
         sp: regs.rsp,
         bp: regs.rbp,
+        bx: regs.rbx,
         wide: regs.cs == USER_CS,
         replacing: call == EXECVE || call == EXECVEAT,
     }

@@ -22,6 +22,7 @@ const STACK_BYTES: usize = MAX_FRAMES * 8;
 pub const FRAMES_BYTES: usize = 2 * STACK_BYTES;
 const HEAD_BYTES: usize = size_of::<RecordHeader>() + size_of::<StackSample>();
 const PAGE: usize = 4096;
+const WORD: usize = 8;
 /// Most pages of a user stack that are copied; the first of them is mostly a part of one.
 const COPIED_PAGES: usize = 4;
 /// A ring buffer that is filled further takes no copies: they must never displace samples.
@@ -98,14 +99,14 @@ pub fn stack(ctx: *mut c_void, from: From, what: &What) -> bool {
     unsafe { bpf_get_current_comm(scratch.sample.comm.as_mut_ptr().cast(), scratch.sample.comm.len() as u32) };
 
     let mut upto = user.upto;
-    let copied = if user.resumable { copy(scratch, upto.wrapping_sub(8)) } else { 0 };
+    let copied = if user.resumable { copy(scratch, upto) } else { 0 };
     if copied == 0 {
-        if let Some(reason) = unwind::loss(user.end) {
+        if let Some(reason) = user.end.loss() {
             lost(reason);
         }
     } else {
         // The agent begins at the last frame again.
-        upto -= 8;
+        upto -= WORD;
         let (ip, sp, bp, exact) = scratch.walk.registers();
         scratch.sample.resume_ip = ip;
         scratch.sample.resume_sp = sp;
@@ -130,31 +131,43 @@ pub fn stack(ctx: *mut c_void, from: From, what: &What) -> bool {
     sent
 }
 
-/// Copies the user stack from where the walk ended, to byte `begin` of the frames. Returns how many bytes.
+/// Puts what the agent needs to go on behind byte `begin` of the frames, and over the last frame before it: a register, where
+/// the copy begins, and the copy of the user stack from where the walk ended. Returns how many bytes these have.
 #[inline(never)]
 fn copy(scratch: &mut Scratch, begin: usize) -> usize {
     if SAMPLES.query(u64::from(BPF_RB_AVAIL_DATA)) > ROOM_FOR_COPIES {
         return 0;
     }
     let (_, sp, _, _) = scratch.walk.registers();
+    let mut first = sp;
     let mut copied = 0_usize;
-    // Page by page: what follows the stack is not there to be read.
+    // Page by page: what follows the stack is not there to be read, nor is what was never written.
     let mut length = PAGE - (sp as usize & (PAGE - 1));
     for _ in 0..COPIED_PAGES {
-        let at = begin.wrapping_add(copied);
+        let at = begin.wrapping_add(WORD).wrapping_add(copied);
         if at > FRAMES_BYTES + (COPIED_PAGES - 1) * PAGE || length > PAGE {
             break;
         }
-        let from = sp.wrapping_add(copied as u64) as *const c_void;
+        let from = first.wrapping_add(copied as u64) as *const c_void;
         // SAFETY: `length` is at most a page, and as much follows `at`.
         let failed = unsafe { bpf_probe_read_user(scratch.frames.as_mut_ptr().add(at).cast(), length as u32, from) };
-        if failed != 0 {
+        if failed == 0 {
+            copied += length;
+        } else if copied == 0 {
+            first = first.wrapping_add(length as u64);
+        } else {
             break;
         }
-        copied += length;
         length = PAGE;
     }
-    copied
+    let over = begin.wrapping_sub(WORD);
+    if copied == 0 || over > FRAMES_BYTES {
+        return 0;
+    }
+    let bx = scratch.walk.bx();
+    // SAFETY: the copy begins behind them, in the same array.
+    unsafe { scratch.frames.as_mut_ptr().add(over).cast::<[u64; 2]>().write_unaligned([bx, first]) };
+    copied + 2 * WORD
 }
 
 /// The length that the helper for kernel stacks gave, or 0 with the failure counted.

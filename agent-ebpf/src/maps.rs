@@ -25,6 +25,9 @@ pub const WATCH_SCHED: u32 = 8;
 /// sockets are wanted.
 pub const WITH_SOCKET_STACKS: u32 = 1 << 15;
 
+/// Bit of [`SCOPE`] alone, likewise: what is born to a watched process is watched.
+pub const WITH_OFFSPRING: u32 = 1 << 14;
+
 /// Watched processes: a byte of `WATCH_…` bits for each process number, eight to a word. A process that nobody watches
 /// pays this one look-up, and in an array that is a load, where a hash would cost 15 ns. The agent sizes it by `pid_max`.
 #[map]
@@ -123,6 +126,17 @@ pub fn watched(tgid: u32, bit: u32) -> bool {
         return true;
     }
     *scope & (bit << SCOPE_CGROUPS) != 0 && in_watched_cgroup(bit)
+}
+
+/// Has `child` watched as `parent` is.
+#[inline(always)]
+pub fn watch_like(child: u32, parent: u32) {
+    let Some(bits) = WATCH.get(parent / 8).map(|word| (*word >> (parent % 8 * 8)) as u8) else { return };
+    if let Some(word) = WATCH.get_ptr_mut(child / 8) {
+        // SAFETY: one of the eight bytes of the word. It alone is written: the others are of processes that may be born at
+        // this moment.
+        unsafe { word.cast::<u8>().add((child % 8) as usize).write_volatile(bits) };
+    }
 }
 
 /// Whether the current task runs in a cgroup that is watched for `bit`, or in one below it.

@@ -6,15 +6,15 @@
 use core::ffi::c_void;
 
 use agent_common::{
-    CfaRule, LossReason, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MAX_FRAMES, MappingEntry, RBP_AT_RBP,
-    RBP_UNDEFINED, SpaceRange, TableRange, UnwindEnd, UnwindRow,
+    CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MAX_FRAMES, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED,
+    RBX_UNKNOWN, RULE_BITS, RULE_MASK, SpaceRange, TableRange, UnwindEnd, UnwindRow,
 };
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 
-use crate::arch::{self, RETURN_AT, SIGNAL_BP, SIGNAL_IP, SIGNAL_SP, USER_END};
+use crate::arch::{self, RETURN_AT, SIGNAL_BP, SIGNAL_BX, SIGNAL_IP, SIGNAL_SP, USER_END};
 use crate::emit::{FRAMES_BYTES, From, SCRATCH, Scratch};
 use crate::task;
 
@@ -48,12 +48,21 @@ const GOES_ON: u32 = u32::MAX;
 /// [`Walk::why`] where a table is being made: [`UnwindEnd::NoTable`], but the agent can go on.
 const PENDING: u32 = u32::MAX - 1;
 
+/// [`Walk::bx_at`] of a register that nobody has touched: [`Walk::bx`].
+const UNSAVED: u64 = 0;
+/// [`Walk::bx_at`] of a register that cannot be known.
+const UNKNOWN: u64 = u64::MAX;
+
 /// A walk from frame to frame.
 #[repr(C)]
 pub struct Walk {
     ip: u64,
     sp: u64,
     bp: u64,
+    /// The register `rbx`, as the thread left its user side.
+    bx: u64,
+    /// Where the one of this frame is saved: read when it is needed, which is rarely. [`UNSAVED`] or [`UNKNOWN`] otherwise.
+    bx_at: u64,
     /// The mapping of the frame before: callers and callees are neighbours.
     mapping: MappingEntry,
     /// Its table.
@@ -88,10 +97,15 @@ pub fn user_stack(from: From, scratch: &mut Scratch, begin: usize) -> Ended {
     if start.ip == 0 {
         return none;
     }
+    if start.replacing && word(start.sp).is_none() {
+        return none;
+    }
     let walk = &mut scratch.walk;
     walk.ip = start.ip;
     walk.sp = start.sp;
     walk.bp = start.bp;
+    walk.bx = start.bx;
+    walk.bx_at = UNSAVED;
     walk.mapping = MappingEntry { bias: 0, begin: 0, end: 0, table: 0, reserved: 0 };
     walk.table = TableRange { start: 0, len: 0 };
     walk.at = begin as u32;
@@ -112,9 +126,6 @@ pub fn user_stack(from: From, scratch: &mut Scratch, begin: usize) -> Ended {
     if upto > FRAMES_BYTES {
         return none; // Cannot be; the verifier wants to read it.
     }
-    if start.replacing && walk.why == UnwindEnd::BadRead as u32 {
-        return none;
-    }
     let (end, resumable) = match walk.why {
         GOES_ON => (UnwindEnd::Truncated, false),
         PENDING => (UnwindEnd::NoTable, true),
@@ -131,27 +142,21 @@ pub fn user_stack(from: From, scratch: &mut Scratch, begin: usize) -> Ended {
     Ended { upto, end, resumable }
 }
 
-/// The reason under which an end is counted that is no success.
-#[inline(always)]
-pub fn loss(end: UnwindEnd) -> Option<LossReason> {
-    Some(match end {
-        UnwindEnd::NoUser | UnwindEnd::Entry => return None,
-        UnwindEnd::NoMapping => LossReason::UnwindNoMapping,
-        UnwindEnd::NoTable => LossReason::UnwindNoTable,
-        UnwindEnd::NoRow => LossReason::UnwindNoRow,
-        UnwindEnd::Unsupported => LossReason::UnwindUnsupported,
-        UnwindEnd::BadRead => LossReason::UnwindBadRead,
-        UnwindEnd::Truncated => LossReason::UnwindTruncated,
-        UnwindEnd::Jit => LossReason::UnwindJit,
-        UnwindEnd::Stuck => LossReason::UnwindStuck,
-    })
-}
-
 impl Walk {
     /// Instruction, stack and frame pointer where it ended, and whether the first is exact.
     #[inline(always)]
     pub fn registers(&self) -> (u64, u64, u64, u32) {
         (self.ip, self.sp, self.bp, self.exact)
+    }
+
+    /// The register `rbx` where it ended; 0 when it is not known.
+    #[inline(always)]
+    pub fn bx(&self) -> u64 {
+        match self.bx_at {
+            UNSAVED => self.bx,
+            UNKNOWN => 0,
+            at => word(at).unwrap_or(0),
+        }
     }
 }
 
@@ -220,17 +225,23 @@ const RBP_DEREF: u8 = CfaRule::RbpDeref as u8;
 const RSP_DEREF: u8 = CfaRule::RspDeref as u8;
 const SIGNAL: u8 = CfaRule::Signal as u8;
 const ENTRY: u8 = CfaRule::Entry as u8;
+const RBX: u8 = CfaRule::Rbx as u8;
 
 /// Finds the caller by `row`, the bytes of an [`UnwindRow`].
 #[inline(always)]
 fn apply(walk: &mut Walk, row: u64, relative: u64) -> u32 {
     let offset = (i64::from((row >> 32) as i16) * 8) as u64;
-    let rule = (row >> 48) as u8;
+    let rule = (row >> 48) as u8 & RULE_MASK;
+    let saved_bx = (row >> (48 + RULE_BITS)) as u8 & RULE_MASK;
     let saved = (row >> 56) as i8;
     let bad = UnwindEnd::BadRead as u32;
     let cfa = match rule {
         RSP => walk.sp.wrapping_add(offset),
         RBP => walk.bp.wrapping_add(offset),
+        RBX => match walk.bx() {
+            0 => return UnwindEnd::Unsupported as u32,
+            bx => bx.wrapping_add(offset),
+        },
         PLT => {
             let pushed = relative & 15 >= offset / 8;
             walk.sp.wrapping_add(if pushed { 16 } else { 8 })
@@ -264,6 +275,11 @@ fn apply(walk: &mut Walk, row: u64, relative: u64) -> u32 {
             }
         }
     };
+    match saved_bx {
+        0 => {}
+        RBX_UNKNOWN => walk.bx_at = UNKNOWN,
+        words => walk.bx_at = cfa.wrapping_sub((u64::from(words) + 1) * 8),
+    }
     go(walk, ip, cfa, bp, 0)
 }
 
@@ -274,7 +290,10 @@ fn signal(walk: &mut Walk, ucontext: u64) -> u32 {
     let sp = word(ucontext.wrapping_add(SIGNAL_SP));
     let bp = word(ucontext.wrapping_add(SIGNAL_BP));
     match (ip, sp, bp) {
-        (Some(ip), Some(sp), Some(bp)) => go(walk, ip, sp, bp, 1),
+        (Some(ip), Some(sp), Some(bp)) => {
+            walk.bx_at = ucontext.wrapping_add(SIGNAL_BX);
+            go(walk, ip, sp, bp, 1)
+        }
         _ => UnwindEnd::BadRead as u32,
     }
 }
@@ -291,7 +310,11 @@ fn follow(walk: &mut Walk, why: UnwindEnd) -> u32 {
         return why as u32;
     }
     match (word(frame), word(frame.wrapping_add(8))) {
-        (Some(bp), Some(ip)) => go(walk, ip, frame.wrapping_add(16), bp, 0),
+        (Some(bp), Some(ip)) => {
+            // What nobody described may have put anything there.
+            walk.bx_at = UNKNOWN;
+            go(walk, ip, frame.wrapping_add(16), bp, 0)
+        }
         _ => why as u32,
     }
 }

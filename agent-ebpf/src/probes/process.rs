@@ -1,4 +1,5 @@
-//! Births of processes and changes of program: whose mappings a process has, known before it runs.
+//! Births of processes and changes of program: whose mappings a process has, and whether it is watched, known before it
+//! runs.
 
 use core::ffi::c_void;
 
@@ -7,6 +8,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::kernel_read::field;
+use crate::maps::{WITH_OFFSPRING, switched_on, watch_like};
 use crate::offsets::OFF_TASK_TGID;
 use crate::task;
 use crate::unwind::SPACES;
@@ -20,6 +22,9 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let parent = task::tgid();
     if child == parent {
         return 0;
+    }
+    if switched_on(WITH_OFFSPRING) {
+        watch_like(child, parent);
     }
     // SAFETY: a copy is made at once; an entry that is replaced meanwhile stays whole.
     let done = match unsafe { SPACES.get(parent) }.copied() {

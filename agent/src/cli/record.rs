@@ -22,9 +22,9 @@ use crate::event::{Body, RawBatch};
 use crate::profile::{About, Idle, name_stacks_and, write};
 use crate::run::oneshot::{Extra, Span, Watching, watch_subject};
 use crate::serve::labels::Labels;
-use crate::source::Wanted;
 use crate::source::clock::{monotonic, wall};
 use crate::source::recording::{Host, Writer};
+use crate::source::{Offspring, Wanted};
 use crate::symbolize::Resolver;
 use crate::units::{Nanos, ProfileKind};
 use ledger::Account;
@@ -45,8 +45,8 @@ const LONGEST: Duration = Duration::from_hours(24);
   tidegate record --format events -o host.events     # replay it anywhere: tidegate replay host.events
 
 Standard error carries the ledger: samples expected, delivered and lost by reason, the CPU time they stand for
-beside the kernel's own figure, the share of stacks that are whole and of frames without a name. With a command
-the exit code is the command's.")]
+beside the kernel's own figure, the share of stacks that are whole and of frames without a name. A
+command is recorded with every process that it starts, until it ends itself; the exit code is the command's.")]
 pub struct RecordArgs {
     #[command(flatten)]
     whom: whom::WhomArgs,
@@ -68,7 +68,7 @@ pub struct RecordArgs {
     /// Show threads that only wait for something to happen, instead of one [idle] frame
     #[arg(long)]
     idle: bool,
-    /// A command to run and record
+    /// A command to run and record, with every process that it starts
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -156,7 +156,9 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 /// What the probes have to bring for a kind.
 fn wanted(kind: ProfileKind, whom: &Whom) -> anyhow::Result<Wanted> {
     let scope = Some(whom.scope.clone());
-    let mut wanted = Wanted::default();
+    // A command does its work in processes of its own making as often as not.
+    let offspring = if whom.command.is_some() { Offspring::Watched } else { Offspring::Ignored };
+    let mut wanted = Wanted { offspring, ..Wanted::default() };
     match kind {
         ProfileKind::Cpu => wanted.cpu = scope,
         ProfileKind::Offcpu | ProfileKind::Runq => wanted.sched = scope,

@@ -15,6 +15,13 @@ pub fn of_process(pid: Pid) -> Option<Nanos> {
     Some(Nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos)))
 }
 
+/// Of a process and of those below it that have ended and were waited for: these in clock ticks.
+pub fn of_process_and_reaped(pid: Pid) -> Option<Nanos> {
+    let stat = procfs::process::Process::new(i32::try_from(pid.0).ok()?).ok()?.stat().ok()?;
+    let ticks = u64::try_from(stat.cutime.saturating_add(stat.cstime)).ok()?;
+    Some(of_process(pid)? + Nanos(ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second())))
+}
+
 /// Of a cgroup (version 2) and those below it.
 pub fn of_cgroup(directory: &Path) -> Option<Nanos> {
     let text = std::fs::read_to_string(directory.join("cpu.stat")).ok()?;

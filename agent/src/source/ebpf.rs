@@ -23,7 +23,7 @@ use super::host::{HostSource, Woken};
 use super::in_flight::in_flight;
 use super::inbox::Inbox;
 use super::processes::look_up;
-use super::{EventSource, Measuring, Pace, Pulled, Scope, SourceError, Wanted};
+use super::{EventSource, Measuring, Offspring, Pace, Pulled, Scope, SourceError, Wanted};
 use crate::event::{RawBatch, encode};
 pub use crate::kernel::{Family, LoadOptions};
 use crate::kernel::{LoadError, Probes};
@@ -34,6 +34,7 @@ const WATCH_CPU: u32 = 1;
 const WATCH_SYSCALLS: u32 = 2;
 const WATCH_SOCKETS: u32 = 4;
 const WITH_SOCKET_STACKS: u32 = 1 << 15;
+const WITH_OFFSPRING: u32 = 1 << 14;
 const WATCH_SCHED: u32 = 8;
 /// What reads all of /proc, or all of a big table, is done once a second.
 const TICKS_A_SECOND: u64 = 10;
@@ -124,7 +125,7 @@ impl EbpfSource {
         if self.wanted.cpu != wanted.cpu {
             degraded.extend(self.probes.forget_run_times().err().map(|error| error.to_string()));
         }
-        let refollow = self.sched.prepare(&mut self.probes, &self.wanted, wanted);
+        let refollow = self.sched.prepare((&mut self.probes, &mut self.stacks), &self.wanted, wanted);
         degraded.extend(refollow.err().map(|error| error.to_string()));
         if let Err(error) = self.watch(wanted) {
             degraded.push(error.to_string());
@@ -150,7 +151,7 @@ impl EbpfSource {
                 degraded.push(error.to_string());
             }
         }
-        let baseline = self.sched.follow(&mut self.probes, &self.wanted, wanted);
+        let baseline = self.sched.follow((&mut self.probes, &mut self.stacks), &self.wanted, wanted);
         degraded.extend(baseline.err().map(|error| error.to_string()));
         self.wanted.clone_from(wanted);
         if wanted.sockets.is_some()
@@ -278,9 +279,19 @@ impl EbpfSource {
         if wanted.socket_stacks {
             scope |= WITH_SOCKET_STACKS;
         }
+        if wanted.offspring == Offspring::Watched {
+            scope |= WITH_OFFSPRING;
+        }
         let failed = |cause| LoadError::Map { what: "set the watch list", cause };
         cgroups::watch(&mut self.maps.cgroups, &cgroups)?;
         self.maps.scope.set(0, scope, 0).map_err(failed)?;
+        if self.wanted.offspring == Offspring::Watched && wanted.offspring == Offspring::Ignored {
+            // Whom the kernel side has put on the list since, it alone knows.
+            for index in 0..self.maps.watch.len() {
+                self.maps.watch.set(index, 0, 0).map_err(failed)?;
+            }
+            self.bits.clear();
+        }
         let changed = |pid: &&u32| self.bits.get(pid) != bits.get(pid);
         let pids: BTreeSet<u32> = self.bits.keys().chain(bits.keys()).filter(changed).copied().collect();
         for pid in pids {
@@ -312,7 +323,7 @@ impl EbpfSource {
         self.stacks.drain(now, batch, seen, |record| self.sched.count(record));
         self.stacks.account(now, batch);
         if self.wanted.sched.is_some() {
-            self.sched.tick(&mut self.probes, batch, seen);
+            self.sched.tick((&mut self.probes, &mut self.stacks), batch, seen);
         }
         if self.wanted.syscalls.is_some() {
             self.snapshot_syscalls(now, batch, seen);

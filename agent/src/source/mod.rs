@@ -9,7 +9,6 @@ pub mod host;
 pub mod in_flight;
 pub mod inbox;
 pub mod io_uring;
-pub mod memory;
 pub mod processes;
 pub mod recording;
 pub mod replay;
@@ -89,6 +88,16 @@ pub enum Scope {
     Cgroups(BTreeSet<CgroupId>),
 }
 
+/// What becomes of processes that are born to watched ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offspring {
+    /// They are not watched.
+    #[default]
+    Ignored,
+    /// They are watched as their parents are, from their first instruction, and so are theirs.
+    Watched,
+}
+
 /// What a source is asked to bring. Probes that nobody wants are detached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -96,6 +105,8 @@ pub struct Wanted {
     pub cpu: Option<Scope>,
     /// Off-CPU and run-queue samples, and thread totals.
     pub sched: Option<Scope>,
+    /// What becomes of those that are born to the processes named here.
+    pub offspring: Offspring,
     /// Wakers' stacks; only of threads that `sched` follows.
     pub wakeups: bool,
     /// Stacks of those who read from a watched socket.

@@ -119,7 +119,9 @@ impl Resolver {
 
     /// Notes where code is mapped: a process can then be named after it has ended.
     pub fn learn(&mut self, mapping: &Mapping) {
-        self.spaces.learn(mapping, monotonic());
+        if self.spaces.learn(mapping, monotonic()) == Now::Another {
+            self.names.doubt(mapping.pid);
+        }
     }
 
     /// Looks up every address of `counts` that is not known yet.

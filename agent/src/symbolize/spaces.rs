@@ -80,16 +80,19 @@ impl ProcessSpace {
         self.mappings.get(after.checked_sub(1)?).filter(|m| address < m.end)
     }
 
-    /// Puts a mapping over whatever lay there before.
-    fn cover(&mut self, mapping: CodeMapping) {
+    /// Puts a mapping over whatever lay there before. Says whether that was something else.
+    fn cover(&mut self, mapping: CodeMapping) -> Now {
         if self.find(mapping.begin) == Some(&mapping) {
-            return;
+            return Now::Same;
         }
+        let before = self.mappings.len();
         self.mappings.retain(|m| m.end <= mapping.begin || m.begin >= mapping.end);
+        let lay_there = if self.mappings.len() < before { Now::Another } else { Now::Same };
         if self.mappings.len() < MOST_MAPPINGS {
             let at = self.mappings.partition_point(|m| m.begin < mapping.begin);
             self.mappings.insert(at, mapping);
         }
+        lay_there
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -158,11 +161,11 @@ impl Spaces {
         self.processes.get(&pid)
     }
 
-    /// Notes a mapping that the source told of. What it tells later covers what it told before.
-    pub(super) fn learn(&mut self, mapping: &Mapping, now: Nanos) {
+    /// Notes a mapping that the source told of. What it tells later covers what it told before: says whether it did.
+    pub(super) fn learn(&mut self, mapping: &Mapping, now: Nanos) -> Now {
         self.make_room();
         if mapping.begin >= mapping.end {
-            return;
+            return Now::Same;
         }
         let space = self.processes.entry(mapping.pid).or_default();
         space.used = now;
@@ -172,7 +175,7 @@ impl Spaces {
             "" => Backing::Anonymous,
             _ => Backing::File { dev: mapping.dev, inode: mapping.inode, path },
         };
-        space.cover(CodeMapping { begin: mapping.begin, end: mapping.end, offset: mapping.offset, backing });
+        space.cover(CodeMapping { begin: mapping.begin, end: mapping.end, offset: mapping.offset, backing })
     }
 
     /// The longest unused half goes when it is full: which processes have ended is told by nobody here.

@@ -1,6 +1,6 @@
 //! Waiting against what the waiters themselves know, and against the kernel's own account.
 
-use agent_common::{SampleKind, ThreadRow, ThreadState, WaitReason};
+use agent_common::{SampleKind, ThreadRow, ThreadState, UnwindEnd, WaitReason};
 use tidegate::aggregate::intake::Intake;
 use tidegate::aggregate::lost::Lost;
 use tidegate::aggregate::stacks::StackCounts;
@@ -40,7 +40,8 @@ fn wall_of(row: &ThreadRow) -> u64 {
 fn look(task: &str, wanted: impl FnOnce(Scope) -> Wanted) -> (Probes, Subject, Pid, String) {
     let subject = Subject::start(task);
     let pid = subject.pid();
-    let mut probes = Probes::load(LoadOptions::default());
+    let settle = Nanos::from_secs(10);
+    let mut probes = Probes::load(LoadOptions { settle, ..LoadOptions::default() });
     probes.watch(&wanted(Scope::Pids([pid].into())));
     // Sampling begins sparsely and is at its densest by then.
     probes.run_for(Nanos::from_millis(700));
@@ -101,7 +102,7 @@ fn report(kind: &str, row: &ThreadRow, told: &Told) {
 }
 
 fn silent() {
-    let (probes, _subject, _, said) = look("silent 2300", sched);
+    let (probes, _subject, pid, said) = look("silent 2300", sched);
     let [spinning, parked]: [u32; 2] = serde_json::from_str(&said).expect("two threads");
     let seen = probes.seen();
     let last = |tid| probes.last_of(tid).expect("the census saw it");
@@ -117,7 +118,10 @@ fn silent() {
     let sampled: u64 = stacks.iter().map(|s| s.weight).sum();
     // The first look at it comes before sampling is dense.
     close("sampled", sampled, time.0 - waiter.first_ns, 1, 200_000_000);
-    assert!(stacks.iter().all(|s| !s.kernel.is_empty() && !s.user.is_empty()), "{stacks:?}");
+    assert!(stacks.iter().all(|s| !s.kernel.is_empty() && s.user_end == UnwindEnd::Entry), "{stacks:?}");
+    let (_, text) = folded(&probes, pid, ProfileKind::Offcpu, Idle::Shown);
+    let whole: Vec<&str> = text.lines().filter(|line| line.contains("::wait_in_the_parked_thread;")).collect();
+    assert!(!whole.is_empty() && whole.iter().all(|line| line.contains("start_thread;")), "{text}");
 }
 
 /// The stacks of what was seen, with their names.

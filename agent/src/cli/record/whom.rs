@@ -41,10 +41,10 @@ impl Whom {
             anyhow::ensure!(asked, "a command is recorded alone: leave out --pid and --cgroup, or the command");
             let command = Launched::stopped(command)?;
             let pids = BTreeSet::from([command.pid()]);
-            let text = format!("{} (process {})", command.name(), command.pid());
+            let text = format!("{} (process {} and those that it starts)", command.name(), command.pid());
             return Ok(Self {
                 scope: Scope::Pids(pids.clone()),
-                charged: Charged::of(&pids),
+                charged: Charged::Command(command.pid(), Watched::default()),
                 command: Some(command),
                 text,
             });
@@ -152,6 +152,7 @@ impl Watched {
 #[derive(Debug)]
 enum Charged {
     Processes(BTreeMap<Pid, Watched>),
+    Command(Pid, Watched),
     Cgroup(PathBuf, Watched),
     Host(Watched),
 }
@@ -165,6 +166,7 @@ impl Charged {
     fn look(&mut self) {
         match self {
             Self::Processes(pids) => pids.iter_mut().for_each(|(pid, seen)| seen.look(cpu_time::of_process(*pid))),
+            Self::Command(pid, seen) => seen.look(cpu_time::of_process_and_reaped(*pid)),
             Self::Cgroup(directory, seen) => seen.look(cpu_time::of_cgroup(directory)),
             Self::Host(seen) => seen.look(cpu_time::of_host()),
         }
@@ -178,6 +180,7 @@ impl Charged {
                 let whom = if pids.len() == 1 { "the process" } else { "the processes" };
                 Some((sums?.into_iter().fold(Nanos(0), |sum, part| sum + part), whom))
             }
+            Self::Command(_, seen) => Some((seen.sum()?, "the command and the children it waited for")),
             Self::Cgroup(_, seen) => Some((seen.sum()?, "the cgroup")),
             Self::Host(seen) => Some((seen.sum()?, "the host")),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use agent_common::{CfaRule, RBP_AT_RBP, RBP_UNDEFINED, UnwindRow};
+use agent_common::{CfaRule, RBP_AT_RBP, RBP_UNDEFINED, RBX_UNKNOWN, RULE_BITS, UnwindRow};
 use gimli::{
     BaseAddresses, CieOrFde, CommonInformationEntry, Encoding, EndianSlice, LittleEndian, Register, RegisterRule,
     UnwindContext, UnwindExpression, UnwindSection, UnwindTableRow,
@@ -13,6 +13,7 @@ use super::expression::{Shape, shape, words};
 use super::table::Skipped;
 
 /// DWARF numbers of the registers of `x86_64` that unwinding follows.
+pub(super) const RBX: Register = Register(3);
 pub(super) const RBP: Register = Register(6);
 pub(super) const RSP: Register = Register(7);
 pub(super) const RIP: Register = Register(16);
@@ -147,17 +148,46 @@ impl<'f> Functions<'f> {
         self.rows.push(UnwindRow { pc, cfa: 0, rule: CfaRule::Unsupported as u8, rbp: 0 });
     }
 
-    fn push(&mut self, pc: u64, function: (u32, u32), first: usize, (rule, cfa, rbp): (CfaRule, i16, i8)) {
+    fn push(&mut self, pc: u64, function: (u32, u32), first: usize, rules: Rules) {
         let Some(pc) = pc.checked_sub(self.base).and_then(|pc| u32::try_from(pc).ok()) else { return };
         if !(function.0..function.1).contains(&pc) {
             return;
         }
-        let row = UnwindRow { pc, cfa, rule: rule as u8, rbp };
+        let Rules { rule, cfa, rbp, rbx } = rules;
+        let row = UnwindRow { pc, cfa, rule: rule as u8 | rbx << RULE_BITS, rbp };
         match self.rows.get_mut(first..).and_then(<[_]>::last_mut) {
             // Two rows for one address: the earlier one covers nothing.
             Some(last) if last.pc == pc => *last = row,
             _ => self.rows.push(row),
         }
+    }
+}
+
+/// What a row says, see [`UnwindRow`].
+#[derive(Clone, Copy)]
+struct Rules {
+    rule: CfaRule,
+    cfa: i16,
+    rbp: i8,
+    rbx: u8,
+}
+
+impl Rules {
+    fn alone(rule: CfaRule) -> Self {
+        Self { rule, cfa: 0, rbp: 0, rbx: 0 }
+    }
+}
+
+/// Where `rbx` is saved, see [`UnwindRow::rule`].
+fn other_base(row: &Row) -> u8 {
+    match row.register(RBX) {
+        None | Some(RegisterRule::SameValue) => 0,
+        // Right below the return address it is 1.
+        Some(RegisterRule::Offset(distance)) if distance % 8 == 0 => {
+            let place = distance.checked_neg().and_then(|bytes| u8::try_from(bytes / 8 - 1).ok());
+            place.filter(|place| (1..RBX_UNKNOWN).contains(place)).unwrap_or(RBX_UNKNOWN)
+        }
+        Some(_) => RBX_UNKNOWN,
     }
 }
 
@@ -169,23 +199,23 @@ struct Translator<'a, S> {
 }
 
 impl<'d, S: UnwindSection<Bytes<'d>>> Translator<'_, S> {
-    fn rules(&mut self, row: &Row) -> (CfaRule, i16, i8) {
+    fn rules(&mut self, row: &Row) -> Rules {
         match row.register(RIP) {
-            Some(RegisterRule::Undefined) => return (CfaRule::Entry, 0, 0),
+            Some(RegisterRule::Undefined) => return Rules::alone(CfaRule::Entry),
             Some(RegisterRule::Offset(-8)) => {}
             _ => {
                 let Some(words) = self.signal(row) else {
                     self.skipped.return_address += 1;
-                    return (CfaRule::Unsupported, 0, 0);
+                    return Rules::alone(CfaRule::Unsupported);
                 };
-                return (CfaRule::Signal, words, 0);
+                return Rules { cfa: words, ..Rules::alone(CfaRule::Signal) };
             }
         }
         match self.cfa(row) {
-            Ok((rule, cfa)) => (rule, cfa, self.frame_pointer(row, rule, cfa)),
+            Ok((rule, cfa)) => Rules { rule, cfa, rbp: self.frame_pointer(row, rule, cfa), rbx: other_base(row) },
             Err(reason) => {
                 *reason += 1;
-                (CfaRule::Unsupported, 0, 0)
+                Rules::alone(CfaRule::Unsupported)
             }
         }
     }
@@ -195,6 +225,7 @@ impl<'d, S: UnwindSection<Bytes<'d>>> Translator<'_, S> {
         let (rule, distance) = match row.cfa() {
             gimli::CfaRule::RegisterAndOffset { register: RSP, offset } => (CfaRule::Rsp, *offset),
             gimli::CfaRule::RegisterAndOffset { register: RBP, offset } => (CfaRule::Rbp, *offset),
+            gimli::CfaRule::RegisterAndOffset { register: RBX, offset } => (CfaRule::Rbx, *offset),
             gimli::CfaRule::RegisterAndOffset { .. } => return Err(&mut self.skipped.register),
             gimli::CfaRule::Expression(expression) => match self.shape(expression) {
                 Some(Shape::At(RSP, distance)) => (CfaRule::Rsp, distance),

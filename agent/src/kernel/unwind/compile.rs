@@ -114,7 +114,7 @@ fn mark_entry(rows: &mut Vec<UnwindRow>, entry: Option<u32>) {
     let after = rows.partition_point(|row| row.pc <= entry);
     let marked = UnwindRow { pc: entry, cfa: 0, rule: CfaRule::Entry as u8, rbp: 0 };
     match after.checked_sub(1).and_then(|at| rows.get_mut(at)) {
-        Some(row) if row.rule != CfaRule::Gap as u8 => return,
+        Some(row) if CfaRule::of(row) != CfaRule::Gap => return,
         Some(row) if row.pc == entry => *row = marked,
         _ => rows.insert(after, marked),
     }

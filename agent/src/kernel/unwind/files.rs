@@ -29,9 +29,17 @@ pub(super) enum State {
     None,
 }
 
+/// Where a file lies, as its mappings say: both 0 of what is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
 #[derive(Debug)]
 struct Entry {
     name: String,
+    seat: Seat,
     state: State,
     segments: Vec<Segment>,
     base: u64,
@@ -115,7 +123,8 @@ impl Files {
         let state = if image.is_some() { State::Pending } else { State::None };
         let number = self.next;
         self.next += 1;
-        self.entries.insert(number, Entry { name: "[vdso]".to_owned(), state, segments: Vec::new(), base: 0 });
+        let (name, seat) = ("[vdso]".to_owned(), Seat { device: 0, inode: 0 });
+        self.entries.insert(number, Entry { name, seat, state, segments: Vec::new(), base: 0 });
         self.jobs.extend(image.map(|bytes| Job { file: number, size: 0, source: Source::Bytes(bytes) }));
         self.vdso = Some(number);
         Code::File(number)
@@ -125,7 +134,9 @@ impl Files {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let name = String::from_utf8_lossy(&mapped.name).into_owned();
-        self.entries.insert(number, Entry { name, state, segments: Vec::new(), base: 0 });
+        let (major, minor) = mapped.device;
+        let seat = Seat { device: rustix::fs::makedev(major, minor), inode: mapped.inode };
+        self.entries.insert(number, Entry { name, seat, state, segments: Vec::new(), base: 0 });
         number
     }
 
@@ -155,6 +166,11 @@ impl Files {
     /// Its name, as whoever mapped it first saw it.
     pub(super) fn name(&self, file: u32) -> &str {
         self.entries.get(&file).map_or("", |entry| &entry.name)
+    }
+
+    /// Its name and where it lies; `None` when it is known no more.
+    pub(super) fn seat(&self, file: u32) -> Option<(&str, Seat)> {
+        self.entries.get(&file).map(|entry| (entry.name.as_str(), entry.seat))
     }
 
     /// What to take off an address in a mapping of `file`; `None` when the mapping shows no code of it.

@@ -21,20 +21,38 @@ pub enum Resumed {
     Wait,
 }
 
-/// An address space of a moment ago, and a copy of one stack in it.
-struct Then<'a> {
+/// The words of a stack.
+pub(super) trait Words {
+    /// The one at `address`.
+    fn word(&mut self, address: u64) -> Option<u64>;
+}
+
+/// A copy of a stack.
+struct Copy<'a> {
+    begin: u64,
+    bytes: &'a [u8],
+}
+
+impl Words for Copy<'_> {
+    fn word(&mut self, address: u64) -> Option<u64> {
+        let at = usize::try_from(address.checked_sub(self.begin)?).ok()?;
+        Some(u64::from_ne_bytes(*self.bytes.get(at..)?.first_chunk()?))
+    }
+}
+
+/// An address space of a moment ago, and one stack in it.
+pub(super) struct Then<'a, W> {
     mappings: Arc<Vec<Mapping>>,
     files: &'a Files,
     installed: &'a Installed,
-    begin: u64,
-    copy: &'a [u8],
+    stack: W,
     /// Whether a table was asked for that is being made.
-    waits: bool,
+    pub(super) waits: bool,
     /// Whether an address was asked for that is nowhere.
     nowhere: bool,
 }
 
-impl Space for Then<'_> {
+impl<W: Words> Space for Then<'_, W> {
     fn find(&mut self, address: u64) -> Mapped<'_> {
         let after = self.mappings.partition_point(|m| m.begin <= address);
         let mapping = after.checked_sub(1).and_then(|at| self.mappings.get(at)).filter(|m| address < m.end);
@@ -58,13 +76,19 @@ impl Space for Then<'_> {
     }
 
     fn word(&mut self, address: u64) -> Option<u64> {
-        let at = usize::try_from(address.checked_sub(self.begin)?).ok()?;
-        Some(u64::from_ne_bytes(*self.copy.get(at..)?.first_chunk()?))
+        self.stack.word(address)
     }
 }
 
 impl Tracker {
-    /// Goes on with a stack of which `copy` is what lay on it from the stack pointer on.
+    /// What `pid` had mapped at `time`, with a stack; `None` when the process is not known.
+    pub(super) fn then<W: Words>(&self, pid: u32, time: Nanos, stack: W) -> Option<Then<'_, W>> {
+        let mappings = Arc::clone(self.spaces.at(pid, time)?);
+        let (files, installed) = (&self.files, &self.installed);
+        (!mappings.is_empty()).then_some(Then { mappings, files, installed, stack, waits: false, nowhere: false })
+    }
+
+    /// Goes on with a stack of which `copy` is what came with the sample.
     pub fn resume(&mut self, time: Nanos, now: Nanos, sample: &StackSample, copy: &[u8]) -> Resumed {
         let first = self.go_on(time, sample, copy);
         let Some((resumed, nowhere)) = first else {
@@ -83,14 +107,13 @@ impl Tracker {
 
     /// Frames, and whether an address was found nowhere; `None` when the process is not known.
     fn go_on(&self, time: Nanos, sample: &StackSample, copy: &[u8]) -> Option<(Resumed, bool)> {
-        let mappings = Arc::clone(self.spaces.at(sample.pid, time)?);
-        if mappings.is_empty() {
-            return None;
-        }
         let at = if sample.resume_exact == 1 { Ip::Next } else { Ip::Return };
-        let registers = Registers { ip: sample.resume_ip, sp: sample.resume_sp, bp: sample.resume_bp, at };
-        let (files, installed, begin) = (&self.files, &self.installed, sample.resume_sp);
-        let mut then = Then { mappings, files, installed, begin, copy, waits: false, nowhere: false };
+        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+        let (bx, copy) = copy.split_first_chunk().map_or((0, copy), |(bx, copy)| (word(bx), copy));
+        let (begin, copy) = copy.split_first_chunk().map_or((0, copy), |(begin, copy)| (word(begin), copy));
+        let bx = (bx != 0).then_some(bx);
+        let registers = Registers { ip: sample.resume_ip, sp: sample.resume_sp, bp: sample.resume_bp, bx, at };
+        let mut then = self.then(sample.pid, time, Copy { begin, bytes: copy })?;
         let mut frames = Vec::new();
         let room = MAX_FRAMES.saturating_sub(usize::try_from(sample.user_len).unwrap_or(0) / 8);
         let end = walk(&mut then, registers, room, &mut frames);

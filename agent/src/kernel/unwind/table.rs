@@ -127,7 +127,7 @@ impl Table {
         let ends = self.rows.iter().skip(1).map(|row| row.pc);
         let mut bytes = CfaRule::ALL.map(|rule| (rule, 0));
         for (row, end) in self.rows.iter().zip(ends) {
-            if let Some((_, sum)) = bytes.get_mut(usize::from(row.rule)) {
+            if let Some((_, sum)) = bytes.get_mut(CfaRule::of(row) as usize) {
                 *sum += u64::from(end - row.pc);
             }
         }

@@ -12,40 +12,25 @@ use aya::util::online_cpus;
 use super::elf::TableError;
 use super::files::{Files, State};
 use super::installed::Installed;
+use super::interest::{Children, Followed, Interest};
 use super::loader::{Loader, Made};
 use super::maps;
 use super::regions::{Region, Regions};
 use super::shared::Shared;
 use super::sideband::{Fact, Mapped, Sideband};
 use super::spaces::{Code, Mapping, SpaceId, Spaces};
+use super::tell::Told;
 use crate::kernel::{LoadError, Probes};
 use crate::units::Nanos;
-
-/// Whose stacks are to be unwound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// Of every process.
-    Host,
-    /// Of these.
-    Pids(BTreeSet<u32>),
-}
-
-impl Interest {
-    fn covers(&self, pid: u32) -> bool {
-        match self {
-            Self::Host => true,
-            Self::Pids(pids) => pids.contains(&pid),
-        }
-    }
-}
 
 /// Follows processes.
 #[derive(Debug)]
 pub struct Tracker {
-    interest: Option<Interest>,
+    followed: Followed,
     sideband: Option<Sideband>,
     pub(super) spaces: Spaces,
     pub(super) files: Files,
+    pub(super) told: Told,
     loader: Loader,
     pub(super) installed: Installed,
     mappings: Shared<MappingEntry>,
@@ -78,10 +63,11 @@ impl Tracker {
         let regions = Regions::of(u32::try_from(mappings.len()).unwrap_or(u32::MAX));
         let failed = |cause| LoadError::System { what: "start the thread that makes unwind tables", cause };
         Ok(Self {
-            interest: None,
+            followed: Followed::default(),
             sideband: None,
             spaces: Spaces::default(),
             files: Files::default(),
+            told: Told::default(),
             loader: Loader::start().map_err(failed)?,
             installed,
             mappings,
@@ -96,8 +82,8 @@ impl Tracker {
     }
 
     /// Follows these processes from now on, those that run included; nobody's for `None`.
-    pub fn follow(&mut self, interest: Option<Interest>, now: Nanos) -> Result<(), LoadError> {
-        if interest == self.interest {
+    pub fn follow(&mut self, interest: Option<Interest>, children: Children, now: Nanos) -> Result<(), LoadError> {
+        if self.followed.is(interest.as_ref(), children) {
             return Ok(());
         }
         if interest.is_none() {
@@ -107,20 +93,23 @@ impl Tracker {
             let failed = |cause| LoadError::System { what: "listen to births and mappings of processes", cause };
             self.sideband = Some(Sideband::open(&cpus).map_err(failed)?);
         }
-        let before = std::mem::replace(&mut self.interest, interest);
-        let wanted: Vec<u32> = match &self.interest {
+        let before = std::mem::replace(&mut self.followed, Followed::new(interest, children));
+        let wanted: Vec<u32> = match self.followed.interest() {
             None => Vec::new(),
             Some(Interest::Host) => maps::pids(),
             Some(Interest::Pids(pids)) => pids.iter().copied().collect(),
         };
         for pid in self.spaces.pids() {
-            if !self.interest.as_ref().is_some_and(|interest| interest.covers(pid)) {
+            if !self.followed.covers(pid) {
                 self.spaces.remove(pid);
             }
         }
         for pid in wanted {
-            if !before.as_ref().is_some_and(|before| before.covers(pid)) || !self.spaces.knows(pid) {
+            if !before.covers(pid) || !self.spaces.knows(pid) {
                 self.scan(pid, now);
+                if let Some(mappings) = self.spaces.at(pid, now) {
+                    self.told.is_known(pid, mappings);
+                }
             }
         }
         self.load();
@@ -188,7 +177,10 @@ impl Tracker {
             Fact::Fork { pid, .. } | Fact::Exec { pid } | Fact::Exit { pid } => *pid,
             Fact::Map(mapped) => mapped.pid,
         };
-        if !self.interest.as_ref().is_some_and(|interest| interest.covers(pid)) {
+        if let Fact::Fork { pid, parent } = &fact {
+            self.followed.born(*pid, *parent);
+        }
+        if !self.followed.covers(pid) {
             return;
         }
         match fact {
@@ -224,7 +216,7 @@ impl Tracker {
     fn scan_all(&mut self, now: Nanos) {
         let pids = maps::pids();
         for pid in &pids {
-            if self.interest.as_ref().is_some_and(|interest| interest.covers(*pid)) {
+            if self.followed.covers(*pid) {
                 self.scan(*pid, now);
             }
         }
@@ -286,6 +278,8 @@ impl Tracker {
         let changes = self.spaces.changes();
         for pid in changes.gone {
             if !self.spaces.knows(pid) {
+                self.told.forget(pid);
+                self.followed.forget(pid);
                 tolerate(self.map.remove(&pid), "forget the mappings of a process");
             }
         }

@@ -3,12 +3,13 @@
 //! It finds callers as the kernel side does, rule by rule, and goes on where that one could not: on a copy of a stack whose
 //! tables came late, and on threads that were silent. It never guesses where a table speaks.
 
-use agent_common::{CfaRule, RBP_AT_RBP, RBP_UNDEFINED, UnwindEnd, UnwindRow};
+use agent_common::{CfaRule, RBP_AT_RBP, RBP_UNDEFINED, RBX_UNKNOWN, RULE_BITS, UnwindEnd, UnwindRow};
 
 use super::table::row_at;
 
 /// Where a frame's registers lie in the `ucontext` to which a signal handler returns, in bytes.
 const SIGNAL_BP: u64 = 120;
+const SIGNAL_BX: u64 = 128;
 const SIGNAL_SP: u64 = 160;
 const SIGNAL_IP: u64 = 168;
 /// The return address lies this far below the frame's address.
@@ -25,6 +26,8 @@ pub struct Registers {
     pub sp: u64,
     /// Frame pointer.
     pub bp: u64,
+    /// The register `rbx`, where it is known.
+    pub bx: Option<u64>,
     /// What `ip` is.
     pub at: Ip,
 }
@@ -100,12 +103,12 @@ pub fn caller(space: &mut impl Space, registers: Registers) -> Result<Registers,
 }
 
 fn apply(space: &mut impl Space, registers: Registers, row: UnwindRow, pc: u64) -> Result<Registers, UnwindEnd> {
-    let Registers { sp, bp, .. } = registers;
+    let Registers { sp, bp, bx, .. } = registers;
     let offset = bytes(i64::from(row.cfa));
-    let rule = CfaRule::ALL.get(usize::from(row.rule)).copied().unwrap_or(CfaRule::Unsupported);
-    let cfa = match rule {
+    let cfa = match CfaRule::of(&row) {
         CfaRule::Rsp => sp.wrapping_add(offset),
         CfaRule::Rbp => bp.wrapping_add(offset),
+        CfaRule::Rbx => bx.ok_or(UnwindEnd::Unsupported)?.wrapping_add(offset),
         CfaRule::Plt => sp.wrapping_add(if pc & 15 >= offset / 8 { 16 } else { 8 }),
         CfaRule::RbpDeref => word(space, bp.wrapping_add(offset))?,
         CfaRule::RspDeref => word(space, sp.wrapping_add(offset))?.wrapping_add(8),
@@ -116,7 +119,8 @@ fn apply(space: &mut impl Space, registers: Registers, row: UnwindRow, pc: u64) 
                 word(space, context.wrapping_add(SIGNAL_SP))?,
                 word(space, context.wrapping_add(SIGNAL_BP))?,
             );
-            return go(Registers { ip, sp, bp, at: Ip::Next });
+            let bx = space.word(context.wrapping_add(SIGNAL_BX));
+            return go(Registers { ip, sp, bp, bx, at: Ip::Next });
         }
         CfaRule::Gap => return follow(space, registers, UnwindEnd::NoRow),
         CfaRule::Entry => return Err(UnwindEnd::Entry),
@@ -133,7 +137,12 @@ fn apply(space: &mut impl Space, registers: Registers, row: UnwindRow, pc: u64) 
         RBP_AT_RBP => word(space, bp)?,
         words => word(space, cfa.wrapping_add(bytes(i64::from(words))))?,
     };
-    go(Registers { ip, sp: cfa, bp, at: Ip::Return })
+    let bx = match row.rule >> RULE_BITS {
+        0 => bx,
+        RBX_UNKNOWN => None,
+        words => space.word(cfa.wrapping_sub((u64::from(words) + 1) * 8)),
+    };
+    go(Registers { ip, sp: cfa, bp, bx, at: Ip::Return })
 }
 
 /// Follows the frame pointer where it can be one; otherwise ends with `why`.
@@ -147,7 +156,8 @@ fn follow(space: &mut impl Space, registers: Registers, why: UnwindEnd) -> Resul
         return Err(why);
     }
     match (space.word(bp), space.word(bp.wrapping_add(8))) {
-        (Some(caller), Some(ip)) => go(Registers { ip, sp: bp.wrapping_add(16), bp: caller, at: Ip::Return }),
+        // What nobody described may have put anything into the other register.
+        (Some(caller), Some(ip)) => go(Registers { ip, sp: bp.wrapping_add(16), bp: caller, bx: None, at: Ip::Return }),
         _ => Err(why),
     }
 }

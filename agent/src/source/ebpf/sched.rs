@@ -2,7 +2,7 @@
 //! census of threads, whose rows and stacks go into the batch like everything else.
 //!
 //! The stack of a thread that has not been switched for long cannot be taken by the thread itself: its kernel half comes
-//! with the census, its user half is read out of its memory here, once for each wait.
+//! with the census, its user half is read out of its memory, once for each wait.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,12 +12,12 @@ use agent_common::{
 use aya::maps::{Array, MapData};
 
 use super::pace::Pace;
+use super::stacks::Stacks;
 use super::wait_calls;
 use crate::event::{RawBatch, encode};
 use crate::kernel::{LoadError, LoadOptions, Probes};
 use crate::source::Wanted;
 use crate::source::clock::monotonic;
-use crate::source::memory::callers;
 use crate::units::{Nanos, Pid};
 
 /// Rows a second that are spent on it; more threads are asked less often.
@@ -48,17 +48,19 @@ pub(super) struct Sched {
     /// Rows of a census that was taken between two ticks.
     pending: RawBatch,
     /// Stacks of waits that go on, by thread and begin of the wait.
-    stacks: HashMap<(u32, u64), Stacks>,
+    stacks: HashMap<(u32, u64), Standing>,
     rows: usize,
     /// When the next census is.
     due: Nanos,
     failed: bool,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Stacks {
+/// The stacks of a thread that stands still.
+#[derive(Clone, Debug)]
+struct Standing {
     kernel: Vec<u64>,
-    user: Vec<u64>,
+    /// `None` while a table that it needs is being made.
+    user: Option<(Vec<u64>, UnwindEnd)>,
 }
 
 impl Sched {
@@ -87,13 +89,18 @@ impl Sched {
     }
 
     /// Before somebody else is followed: the last totals of those who are followed now.
-    pub(super) fn prepare(&mut self, probes: &mut Probes, now: &Wanted, then: &Wanted) -> Result<(), LoadError> {
+    pub(super) fn prepare(
+        &mut self,
+        (probes, stacks): (&mut Probes, &mut Stacks),
+        now: &Wanted,
+        then: &Wanted,
+    ) -> Result<(), LoadError> {
         if now.sched == then.sched {
             return Ok(());
         }
         if now.sched.is_some() {
             let mut batch = std::mem::take(&mut self.pending);
-            self.census(probes, &mut batch, &mut BTreeSet::new())?;
+            self.census((probes, stacks), &mut batch, &mut BTreeSet::new())?;
             self.pending = batch;
         }
         self.orders.epoch = self.orders.epoch.wrapping_add(1).max(1);
@@ -101,14 +108,19 @@ impl Sched {
     }
 
     /// After the probes are attached: everybody's totals begin at one instant.
-    pub(super) fn follow(&mut self, probes: &mut Probes, before: &Wanted, now: &Wanted) -> Result<(), LoadError> {
+    pub(super) fn follow(
+        &mut self,
+        (probes, stacks): (&mut Probes, &mut Stacks),
+        before: &Wanted,
+        now: &Wanted,
+    ) -> Result<(), LoadError> {
         self.orders.wake_one_in =
             if now.wakeups { u32::try_from(self.wakeups.period()).unwrap_or(u32::MAX) } else { 0 };
         self.orders.period_ns = self.waits.period();
         self.order()?;
         if before.sched != now.sched && now.sched.is_some() {
             let mut batch = std::mem::take(&mut self.pending);
-            self.census(probes, &mut batch, &mut BTreeSet::new())?;
+            self.census((probes, stacks), &mut batch, &mut BTreeSet::new())?;
             self.pending = batch;
         }
         Ok(())
@@ -138,12 +150,17 @@ impl Sched {
     }
 
     /// A tick: a census when it is due, and the pace by what came.
-    pub(super) fn tick(&mut self, probes: &mut Probes, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
+    pub(super) fn tick(
+        &mut self,
+        (probes, stacks): (&mut Probes, &mut Stacks),
+        batch: &mut RawBatch,
+        seen: &mut BTreeSet<Pid>,
+    ) {
         batch.push_records(&self.pending);
         self.pending.clear();
         let now = monotonic();
         if now >= self.due {
-            match self.census(probes, batch, seen) {
+            match self.census((probes, stacks), batch, seen) {
                 Ok(()) => self.failed = false,
                 Err(error) if !std::mem::replace(&mut self.failed, true) => {
                     tracing::warn!(%error, "waits that go on are not seen");
@@ -180,7 +197,12 @@ impl Sched {
         self.control.set(0, self.orders, 0).map_err(failed)
     }
 
-    fn census(&mut self, probes: &mut Probes, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) -> Result<(), LoadError> {
+    fn census(
+        &mut self,
+        (probes, unwinder): (&mut Probes, &mut Stacks),
+        batch: &mut RawBatch,
+        seen: &mut BTreeSet<Pid>,
+    ) -> Result<(), LoadError> {
         self.orders.census_ns = monotonic().0;
         self.order()?;
         let bytes = probes.census()?;
@@ -195,10 +217,10 @@ impl Sched {
             seen.insert(Pid(row.row.pid));
             encode::thread(batch, Nanos(row.time_ns), &row.row);
             let place = (row.row.tid, row.row.since_ns);
-            let known = before.remove(&place).filter(|_| row.told != 0);
+            let known = before.remove(&place).filter(|stacks| row.told != 0 && stacks.user.is_some());
             if row.weight_ns > 0 {
-                let stacks = known.unwrap_or_else(|| read_stacks(&row, kernel));
-                tell_wait(batch, &row, &stacks);
+                let stacks = known.unwrap_or_else(|| read_stacks(&row, kernel, unwinder));
+                tell_wait(batch, &row, &stacks, unwinder);
                 self.stacks.insert(place, stacks);
             } else if let Some(stacks) = known {
                 self.stacks.insert(place, stacks);
@@ -208,15 +230,17 @@ impl Sched {
     }
 }
 
-fn read_stacks(row: &CensusRow, kernel: &[u8]) -> Stacks {
+fn read_stacks(row: &CensusRow, kernel: &[u8], unwinder: &mut Stacks) -> Standing {
     let kernel = kernel.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-    Stacks { kernel, user: callers(Pid(row.row.pid), row.ip, row.bp) }
+    Standing { kernel, user: unwinder.standing(row.row.pid, Nanos(row.time_ns), (row.ip, row.sp, row.bp)) }
 }
 
-fn tell_wait(batch: &mut RawBatch, row: &CensusRow, stacks: &Stacks) {
+fn tell_wait(batch: &mut RawBatch, row: &CensusRow, stacks: &Standing, unwinder: &mut Stacks) {
     let blocked = row.row.state == ThreadState::Blocked as u16;
     let kind = if blocked { SampleKind::OffCpu } else { SampleKind::RunQueue };
-    let user_end = if stacks.user.is_empty() { UnwindEnd::NoUser } else { UnwindEnd::Entry };
+    let ip = [row.ip];
+    let (user, user_end) = stacks.user.as_ref().map_or((&ip[..], UnwindEnd::NoTable), |(user, end)| (user, *end));
+    unwinder.count(user_end);
     let sample = StackSample {
         pid: row.row.pid,
         tid: row.row.tid,
@@ -228,5 +252,5 @@ fn tell_wait(batch: &mut RawBatch, row: &CensusRow, stacks: &Stacks) {
         user_end: user_end as u16,
         ..StackSample::ZERO
     };
-    encode::stack(batch, Nanos(row.time_ns), sample, &stacks.kernel, &stacks.user);
+    encode::stack(batch, Nanos(row.time_ns), sample, &stacks.kernel, user);
 }

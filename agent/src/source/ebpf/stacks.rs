@@ -9,10 +9,10 @@ use agent_common::{
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 
 use crate::event::{RawBatch, encode};
-use crate::kernel::unwind::{Interest, Resumed, Tracker, Wakeup};
+use crate::kernel::unwind::{Children, Interest, Resumed, Tracker, Wakeup};
 use crate::kernel::{LoadError, Probes};
 use crate::source::clock::monotonic;
-use crate::source::{Scope, Wanted};
+use crate::source::{Offspring, Scope, Wanted};
 use crate::units::{Nanos, Pid};
 
 /// Most bytes of unfinished samples that wait for a table.
@@ -63,7 +63,11 @@ impl Stacks {
     pub(super) fn follow(&mut self, wanted: &Wanted, settle: Nanos) -> Result<(), LoadError> {
         let begin = monotonic();
         self.events = None;
-        self.tracker.follow(interest(wanted), begin)?;
+        let children = match wanted.offspring {
+            Offspring::Ignored => Children::Left,
+            Offspring::Watched => Children::Followed,
+        };
+        self.tracker.follow(interest(wanted), children, begin)?;
         while self.tracker.pending() {
             let left = (begin + settle).since(monotonic());
             if left == Nanos(0) {
@@ -109,24 +113,32 @@ impl Stacks {
         seen: &mut BTreeSet<Pid>,
         mut each: impl FnMut(&[u8]),
     ) {
-        self.look();
         let mut waiting = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
-        for record in waiting.drain(..) {
-            self.pass(now, record, batch);
-        }
+        let mut came = Vec::new();
+        let mut whose: Vec<(u32, Nanos)> = Vec::new();
         while let Some(item) = self.samples.next() {
             let Some((head, pid, copied)) = peek(&item) else { continue };
             seen.insert(Pid(pid));
+            if head.kind == RecordKind::Stack as u16 {
+                whose.push((pid, Nanos(head.time_ns)));
+            }
             each(&item);
             if head.kind == RecordKind::Stack as u16 && copied > 0 {
-                waiting.push_back(item.to_vec());
+                came.push(item.to_vec());
             } else {
                 batch.push_record(&item);
             }
         }
-        for record in waiting {
+        // After the samples: what happened to a process before one of them is known by now.
+        self.look();
+        for record in waiting.drain(..).chain(came) {
             self.pass(now, record, batch);
+        }
+        for (pid, time) in whose {
+            for mapping in self.tracker.untold(pid, time) {
+                encode::mapping(batch, now, &mapping);
+            }
         }
     }
 
@@ -145,6 +157,26 @@ impl Stacks {
             for record in waiting {
                 self.pass(late, record, batch);
             }
+        }
+    }
+
+    /// The user stack of a thread of `pid` that has stood still since `time`; `None` while a table that it needs is being made.
+    pub(super) fn standing(
+        &mut self,
+        pid: u32,
+        time: Nanos,
+        registers: (u64, u64, u64),
+    ) -> Option<(Vec<u64>, UnwindEnd)> {
+        match self.tracker.standing(pid, time, monotonic(), registers) {
+            Resumed::Wait => None,
+            Resumed::Done(frames, end) => Some((frames, end)),
+        }
+    }
+
+    /// Counts how a stack ended that the kernel side has not counted.
+    pub(super) fn count(&mut self, end: UnwindEnd) {
+        if let Some(count) = end.loss().and_then(|reason| self.lost.get_mut(reason as usize)) {
+            *count += 1;
         }
     }
 
@@ -193,9 +225,7 @@ impl Stacks {
             Resumed::Wait => (vec![parts.sample.resume_ip], UnwindEnd::NoTable),
             Resumed::Done(frames, end) => (frames, end),
         };
-        if let Some(count) = loss(end).and_then(|reason| self.lost.get_mut(reason as usize)) {
-            *count += 1;
-        }
+        self.count(end);
         parts.finish(&frames, end, batch);
     }
 }
@@ -256,18 +286,4 @@ fn interest(wanted: &Wanted) -> Option<Interest> {
         }
     }
     (!scopes.is_empty()).then_some(Interest::Pids(pids))
-}
-
-fn loss(end: UnwindEnd) -> Option<LossReason> {
-    Some(match end {
-        UnwindEnd::NoUser | UnwindEnd::Entry => return None,
-        UnwindEnd::NoMapping => LossReason::UnwindNoMapping,
-        UnwindEnd::NoTable => LossReason::UnwindNoTable,
-        UnwindEnd::NoRow => LossReason::UnwindNoRow,
-        UnwindEnd::Unsupported => LossReason::UnwindUnsupported,
-        UnwindEnd::BadRead => LossReason::UnwindBadRead,
-        UnwindEnd::Truncated => LossReason::UnwindTruncated,
-        UnwindEnd::Jit => LossReason::UnwindJit,
-        UnwindEnd::Stuck => LossReason::UnwindStuck,
-    })
 }

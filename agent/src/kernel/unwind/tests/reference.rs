@@ -1,6 +1,6 @@
 //! Every row of real files against gimli's own evaluation of the same bytes, with made-up registers and memory.
 
-use agent_common::{CfaRule, UnwindEnd, UnwindRow};
+use agent_common::{CfaRule, RULE_MASK, UnwindEnd, UnwindRow};
 use gimli::{
     BaseAddresses, CieOrFde, EhFrame, Encoding, EndianSlice, EvaluationResult, LittleEndian, Location, Register,
     RegisterRule, UnwindContext, UnwindExpression, UnwindSection as _, UnwindTableRow, Value,
@@ -10,11 +10,13 @@ use object::{Object as _, ObjectSection as _};
 use super::super::{Ip, Mapped, Registers, Space, Table, caller};
 use super::{FILES, table};
 
+const RBX: Register = Register(3);
 const RBP: Register = Register(6);
 const RSP: Register = Register(7);
 const RIP: Register = Register(16);
 const SP: u64 = 0x7000_0000_1230;
 const BP: u64 = 0x7000_0000_4560;
+const BX: u64 = 0x7000_0000_6780;
 
 /// Any memory at all, as long as it is always the same: addresses above the stack pointer, so that frames have a size.
 fn word(address: u64) -> u64 {
@@ -58,6 +60,7 @@ impl Reference<'_> {
                 EvaluationResult::RequiresRegister { register, .. } => {
                     let value = match register {
                         RBP => BP,
+                        RBX => BX,
                         RSP => SP,
                         RIP => self.ip,
                         _ => return None,
@@ -78,6 +81,7 @@ impl Reference<'_> {
         let cfa = match row.cfa() {
             gimli::CfaRule::RegisterAndOffset { register: RSP, offset } => SP.wrapping_add_signed(*offset),
             gimli::CfaRule::RegisterAndOffset { register: RBP, offset } => BP.wrapping_add_signed(*offset),
+            gimli::CfaRule::RegisterAndOffset { register: RBX, offset } => BX.wrapping_add_signed(*offset),
             gimli::CfaRule::RegisterAndOffset { .. } => return None,
             gimli::CfaRule::Expression(expression) => self.evaluate(expression, None)?,
         };
@@ -90,8 +94,16 @@ impl Reference<'_> {
             None | Some(RegisterRule::SameValue) => BP,
             _ => saved(RBP).unwrap_or(0),
         };
+        // Nobody needs it of where it is saved far away or in another way: that it is not known is no fault.
+        let bx = match row.register(RBX) {
+            None | Some(RegisterRule::SameValue) => Some(BX),
+            Some(RegisterRule::Offset(distance @ -120..=-16)) if distance % 8 == 0 => saved(RBX),
+            _ => None,
+        };
         let at = if matches!(row.register(RIP), Some(RegisterRule::Offset(_))) { Ip::Return } else { Ip::Next };
-        Some(Registers { ip: saved(RIP)?, sp: cfa, bp, at })
+        // The kernel saves all of them for a signal handler, and the description says so by expressions.
+        let bx = if at == Ip::Next { saved(RBX) } else { bx };
+        Some(Registers { ip: saved(RIP)?, sp: cfa, bp, bx, at })
     }
 }
 
@@ -123,7 +135,8 @@ fn compare(path: &str, table: &Table) -> Score {
             // Both ends of what the row covers, in the addresses of the table.
             for ip in [start, end.saturating_sub(1)].into_iter().filter(|_| start < end).map(|ip| ip - table.base) {
                 let reference = Reference { frames, encoding, ip };
-                let found = caller(&mut MadeUp(&table.rows), Registers { ip, sp: SP, bp: BP, at: Ip::Next });
+                let found =
+                    caller(&mut MadeUp(&table.rows), Registers { ip, sp: SP, bp: BP, bx: Some(BX), at: Ip::Next });
                 let entry = matches!(row.register(RIP), Some(RegisterRule::Undefined));
                 match (found, reference.caller(row)) {
                     (Err(UnwindEnd::Entry), _) if entry => score.agree += 1,
@@ -156,7 +169,7 @@ fn every_row_does_what_its_description_says() {
 fn a_wrong_row_is_noticed() {
     let path = "/lib64/ld-linux-x86-64.so.2";
     let Some(mut table) = table(path) else { return };
-    for row in table.rows.iter_mut().filter(|row| row.rule == CfaRule::Rsp as u8) {
+    for row in table.rows.iter_mut().filter(|row| row.rule & RULE_MASK == CfaRule::Rsp as u8) {
         row.cfa += 1;
     }
     assert!(compare(path, &table).wrong.len() > 1_000);
