@@ -72,7 +72,9 @@ fn short_bursts_are_charged_with_all_the_time_they_took() {
 
 fn a_change_of_the_period_loses_no_time() {
     let mut means = Vec::new();
-    let (charged, cpu_ns, _) = charged("spin 2400", |probes| {
+    let (charged, cpu_ns, _) = charged("spin 3400", |probes| {
+        // Samples wait for the tables of their files; by then these are made.
+        probes.run_for(Nanos::from_millis(1200));
         for factor in [1, 8, 2, 1] {
             probes.thin(factor);
             let before = probes.seen().samples.len();
