@@ -131,7 +131,7 @@ pub fn stack(ctx: *mut c_void, from: From, what: &What) -> bool {
     sent
 }
 
-/// Puts what the agent needs to go on behind byte `begin` of the frames, and over the last frame before it: a register, where
+/// Puts what the agent needs to go on behind byte `begin` of the frames, and over the last frame before it: registers, where
 /// the copy begins, and the copy of the user stack from where the walk ended. Returns how many bytes these have.
 #[inline(never)]
 fn copy(scratch: &mut Scratch, begin: usize) -> usize {
@@ -144,7 +144,7 @@ fn copy(scratch: &mut Scratch, begin: usize) -> usize {
     // Page by page: what follows the stack is not there to be read, nor is what was never written.
     let mut length = PAGE - (sp as usize & (PAGE - 1));
     for _ in 0..COPIED_PAGES {
-        let at = begin.wrapping_add(WORD).wrapping_add(copied);
+        let at = begin.wrapping_add(2 * WORD).wrapping_add(copied);
         if at > FRAMES_BYTES + (COPIED_PAGES - 1) * PAGE || length > PAGE {
             break;
         }
@@ -164,10 +164,10 @@ fn copy(scratch: &mut Scratch, begin: usize) -> usize {
     if copied == 0 || over > FRAMES_BYTES {
         return 0;
     }
-    let bx = scratch.walk.bx();
+    let words = [scratch.walk.bx(), scratch.walk.di(), first];
     // SAFETY: the copy begins behind them, in the same array.
-    unsafe { scratch.frames.as_mut_ptr().add(over).cast::<[u64; 2]>().write_unaligned([bx, first]) };
-    copied + 2 * WORD
+    unsafe { scratch.frames.as_mut_ptr().add(over).cast::<[u64; 3]>().write_unaligned(words) };
+    copied + 3 * WORD
 }
 
 /// The length that the helper for kernel stacks gave, or 0 with the failure counted.
