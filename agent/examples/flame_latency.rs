@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -14,7 +13,7 @@ use tidegate::aggregate::lost::Lost;
 use tidegate::cli::client::ask;
 use tidegate::history::{Keeping, Record, Store, When, database_in};
 use tidegate::profile::Packed;
-use tidegate::profile::model::{Builder, Frame, Origin, Owner};
+use tidegate::profile::model::{Builder, Origin, Owner};
 use tidegate::source::clock::{monotonic, wall};
 use tidegate::units::{Bytes, Nanos, Pid, ProfileKind};
 
@@ -95,10 +94,9 @@ fn window(start: Nanos, first: u32, stacks: u32) -> Packed {
             // Two stacks share as many frames as their numbers share leading bits.
             let branch = u64::from(leaf >> (16 - 16 * depth / DEPTH));
             let function = (branch * 31 + u64::from(depth)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-            let name = format!("app::module_{}::function_{}", function % 37, function % FUNCTIONS);
-            Frame { name: Arc::from(name), origin: Origin::User }
+            format!("app::module_{}::function_{}", function % 37, function % FUNCTIONS)
         };
-        let path: Vec<u32> = (1..=DEPTH).map(|depth| builder.frame(frame(depth))).collect();
+        let path: Vec<u32> = (1..=DEPTH).map(|depth| builder.frame(&frame(depth), Origin::User)).collect();
         builder.add(owner, &path, 1, 10_309_278);
     }
     Packed::of(&builder.finish(ProfileKind::Cpu, start, start + LENGTH, Lost::default()))

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod btf;
 mod diagnostics;
 pub mod load;
+mod memory;
 pub mod offsets;
 mod types;
 pub mod unwind;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use aya::Btf as AyaBtf;
 
 use super::LoadError;
+use super::memory::give_memory_back;
 
 /// Types for the loader, parsed when they are needed.
 #[derive(Debug, Default)]
@@ -23,7 +24,8 @@ impl Types {
     /// Gives the memory back, if any is held.
     pub(super) fn let_go(&mut self) {
         if self.0.take().is_some() {
-            trim();
+            // Hundreds of thousands of small pieces were just given back.
+            give_memory_back();
         }
     }
 }
@@ -37,19 +39,3 @@ impl Tracepoints {
         self.0.contains(name)
     }
 }
-
-/// Hundreds of thousands of small pieces were just given back: the allocator would keep their pages for ever.
-#[cfg(target_env = "gnu")]
-fn trim() {
-    unsafe extern "C" {
-        fn malloc_trim(pad: usize) -> i32;
-    }
-    // SAFETY: `malloc_trim` of the C library takes a number and changes nothing that is in use.
-    unsafe {
-        malloc_trim(0);
-    }
-}
-
-/// Other allocators do it by themselves.
-#[cfg(not(target_env = "gnu"))]
-fn trim() {}

@@ -1,37 +1,49 @@
 //! Puts profiles together: windows of one kind into one, or stacks into a new one. Stacks and profiles in, one profile
 //! out, unique and sorted; it never drops a stack.
 //!
-//! A window is merged in time proportional to its stacks: no path is copied unless it is new, and as windows are sorted
-//! themselves, the sort at the end finds long runs that are in order already.
+//! A window is merged in time proportional to the nodes of its call tree and to its names: what a stack shares with the
+//! one before it is not looked up again, names are merged as the sorted lists that they are, and no path is written down
+//! before the end.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-use super::model::{Frame, Owner, Profile, Stack};
+use super::frames::Frames;
+use super::model::{Frame, Origin, Owner, Profile, Stack};
+use super::paths::{NOWHERE, Paths};
+use super::unpacked::Unpacked;
 use crate::aggregate::lost::Lost;
 use crate::units::{Nanos, ProfileKind};
 
 /// Collects stacks.
 #[derive(Debug, Default)]
 pub struct Builder {
-    frames: HashMap<Frame, u32, RandomState>,
+    frames: Frames,
     owners: HashMap<Owner, u32, RandomState>,
-    stacks: Vec<Stack>,
-    /// Places in `stacks`.
-    index: HashTable<u32>,
+    paths: Paths,
+    stacks: Vec<Counted>,
+    /// Owner, path, and place in `stacks`: what is compared lies in the table, because a step to elsewhere costs more.
+    index: HashTable<(u32, u32, u32)>,
     hasher: RandomState,
 }
 
-/// The place that stands for "has none yet".
-const NOWHERE: u32 = u32::MAX;
+/// A stack by the numbers of its owner and its path.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    owner: u32,
+    path: u32,
+    samples: u64,
+    weight: u64,
+}
 
 impl Builder {
     /// The index of a frame.
-    pub fn frame(&mut self, frame: Frame) -> u32 {
-        number(&mut self.frames, frame)
+    pub fn frame(&mut self, name: &str, origin: Origin) -> u32 {
+        self.frames.number(name, origin)
     }
 
     /// The index of an owner.
@@ -39,31 +51,16 @@ impl Builder {
         number(&mut self.owners, owner)
     }
 
-    /// Adds to a stack; indices are those that this builder gave. The path is copied only when it is new.
+    /// Adds to a stack; indices are those that this builder gave.
     pub fn add(&mut self, owner: u32, frames: &[u32], samples: u64, weight: u64) {
-        let hash = self.hasher.hash_one((owner, frames));
-        let stacks = &self.stacks;
-        let same = |at: &u32| stacks.get(*at as usize).is_some_and(|s| s.owner == owner && *s.frames == *frames);
-        if let Some(at) = self.index.find(hash, same) {
-            let stack = &mut self.stacks[*at as usize];
-            stack.samples = stack.samples.saturating_add(samples);
-            stack.weight = stack.weight.saturating_add(weight);
-            return;
-        }
-        let at = u32::try_from(self.stacks.len()).expect("fewer than 2^32 stacks fit into memory");
-        self.stacks.push(Stack { owner, frames: frames.into(), samples, weight });
-        let (stacks, hasher) = (&self.stacks, &self.hasher);
-        self.index.insert_unique(hash, at, |at| {
-            let stack = &stacks[*at as usize];
-            hasher.hash_one((stack.owner, &*stack.frames))
-        });
+        let path = self.paths.walk(frames);
+        self.count(Counted { owner, path, samples, weight });
     }
 
     /// Adds all stacks of a profile that `keep` says yes to.
     pub fn merge(&mut self, other: &Profile, keep: impl Fn(&Owner) -> bool) {
         let mut frames = vec![NOWHERE; other.frames.len()];
-        let owners: Vec<Option<u32>> =
-            other.owners.iter().map(|owner| keep(owner).then(|| self.owner(owner.clone()))).collect();
+        let owners = self.owners(&other.owners, &keep);
         let mut path = Vec::new();
         for stack in &other.stacks {
             let Some(owner) = owners.get(stack.owner as usize).copied().flatten() else { continue };
@@ -71,7 +68,8 @@ impl Builder {
             for old in &stack.frames {
                 let Some(new) = frames.get_mut(*old as usize) else { continue };
                 if *new == NOWHERE {
-                    *new = self.frame(other.frames[*old as usize].clone());
+                    let Frame { name, origin } = &other.frames[*old as usize];
+                    *new = self.frames.number(name, *origin);
                 }
                 path.push(*new);
             }
@@ -79,18 +77,88 @@ impl Builder {
         }
     }
 
+    /// Adds all stacks of packed windows that `keep` says yes to. Windows have sorted names: those of all of them are put
+    /// in one order, and so each is looked up once in all, not once a window.
+    pub(super) fn merge_unpacked(&mut self, windows: &[Unpacked<'_>], keep: impl Fn(&Owner) -> bool) {
+        let owners: Vec<_> = windows.iter().map(|window| self.owners(&window.owners, &keep)).collect();
+        let numbers = self.numbers(windows, &owners);
+        for ((window, owners), numbers) in windows.iter().zip(&owners).zip(&numbers) {
+            // How many frames of the stack that is read the path that was walked last has too.
+            let mut walked = 0;
+            window.walk(|step, path| {
+                walked = walked.min(step.same as usize);
+                let Some(owner) = owners[step.owner as usize] else { return };
+                let new = path[walked..].iter().map(|old| numbers[*old as usize]);
+                let path_number = self.paths.branch(walked, new);
+                walked = path.len();
+                self.count(Counted { owner, path: path_number, samples: step.samples, weight: step.weight });
+            });
+        }
+    }
+
+    /// The number of each frame of each window that a stack of an owner who is kept has.
+    fn numbers(&mut self, windows: &[Unpacked<'_>], owners: &[Vec<Option<u32>>]) -> Vec<Vec<u32>> {
+        let mut names: Vec<(&str, Origin, u32, u32)> = Vec::new();
+        for ((nth, window), owners) in (0..).zip(windows).zip(owners) {
+            let is_used = window.used(|owner| owners[owner as usize].is_some());
+            let used = (0..).zip(&window.frames).zip(is_used).filter(|(_, is_used)| *is_used);
+            names.extend(used.map(|((at, (origin, name)), _)| (*name, *origin, nth, at)));
+        }
+        // Stable, because that one makes use of runs.
+        names.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        let mut numbers: Vec<Vec<u32>> = windows.iter().map(|window| vec![NOWHERE; window.frames.len()]).collect();
+        let mut last = None;
+        for (name, origin, window, at) in names {
+            let number = match last {
+                Some((same, number)) if same == (name, origin) => number,
+                _ => self.frames.next_number(name, origin),
+            };
+            last = Some(((name, origin), number));
+            numbers[window as usize][at as usize] = number;
+        }
+        numbers
+    }
+
     /// The profile, sorted.
     pub fn finish(self, kind: ProfileKind, start: Nanos, end: Nanos, lost: Lost) -> Profile {
-        let (frames, frame_places) = sorted(self.frames);
-        let (owners, owner_places) = sorted(self.owners);
-        let mut stacks = self.stacks;
+        let Self { frames, owners, paths, mut stacks, index: _, hasher: _ } = self;
+        let (frames, frame_places) = frames.sorted();
+        let (owners, owner_places) = sorted(owners);
+        let order = paths.order(&frame_places);
         for stack in &mut stacks {
             stack.owner = owner_places[stack.owner as usize];
-            stack.frames.iter_mut().for_each(|frame| *frame = frame_places[*frame as usize]);
         }
-        // Stable, because that one makes use of runs; no two are equal.
-        stacks.sort_by(|a, b| (a.owner, &a.frames).cmp(&(b.owner, &b.frames)));
+        // The path without a frame comes before all others.
+        stacks.sort_unstable_by_key(|stack| (stack.owner, order.get(stack.path as usize).copied()));
+        let stack = |Counted { owner, path, samples, weight }| {
+            let frames = paths.frames(path, |frame| frame_places[frame as usize]);
+            Stack { owner, frames, samples, weight }
+        };
+        let stacks = stacks.into_iter().map(stack).collect();
         Profile { kind, start, end, frames, owners, stacks, lost }
+    }
+
+    fn owners(&mut self, owners: &[Owner], keep: &impl Fn(&Owner) -> bool) -> Vec<Option<u32>> {
+        owners.iter().map(|owner| keep(owner).then(|| self.owner(owner.clone()))).collect()
+    }
+
+    fn count(&mut self, new: Counted) {
+        let (stacks, hasher) = (&mut self.stacks, &self.hasher);
+        let Counted { owner, path, .. } = new;
+        let hash = |owner: u32, path: u32| hasher.hash_one(u64::from(owner) << 32 | u64::from(path));
+        let is_same = |known: &(u32, u32, u32)| (known.0, known.1) == (owner, path);
+        match self.index.entry(hash(owner, path), is_same, |known| hash(known.0, known.1)) {
+            Entry::Occupied(known) => {
+                let stack = &mut stacks[known.get().2 as usize];
+                stack.samples = stack.samples.saturating_add(new.samples);
+                stack.weight = stack.weight.saturating_add(new.weight);
+            }
+            Entry::Vacant(free) => {
+                let at = u32::try_from(stacks.len()).expect("fewer than 2^32 stacks fit into memory");
+                free.insert((owner, path, at));
+                stacks.push(new);
+            }
+        }
     }
 }
 

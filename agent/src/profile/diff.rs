@@ -147,7 +147,7 @@ fn both(before: &Profile, after: &Profile) -> Profile {
     for (side, profile) in [before, after].into_iter().enumerate() {
         let owners: Vec<u32> =
             profile.owners.iter().map(|owner| builder.owner(Owner::named(owner.comm.clone()))).collect();
-        let frames: Vec<u32> = profile.frames.iter().map(|frame| builder.frame(frame.clone())).collect();
+        let frames: Vec<u32> = profile.frames.iter().map(|frame| builder.frame(&frame.name, frame.origin)).collect();
         let mut path = Vec::new();
         for stack in &profile.stacks {
             let Some(owner) = owners.get(stack.owner as usize) else { continue };

@@ -38,7 +38,7 @@ pub fn flame_svg(profile: &Profile, title: &str, subtitle: &str) -> Result<Vec<u
     if tree.total[0] == 0 {
         return Err(FlameError::Empty);
     }
-    let names = Names::of(profile);
+    let names = Names::of(profile, &tree);
     let mut text = String::new();
     lines(&tree, &names, &mut text, |text, [value, _]| push_number(text, value));
     if cut.threads[0] > 0 {

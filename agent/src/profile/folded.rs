@@ -10,7 +10,6 @@ use super::tree::Tree;
 
 /// The lines as text. Only where losses could not be written as stacks of their own they stand in a comment.
 pub fn folded_text(profile: &Profile) -> String {
-    let names = Names::of(profile);
     let mut text = String::new();
     if profile.kind != crate::units::ProfileKind::Cpu && profile.lost.samples() > 0 {
         let reasons = profile.lost.by_reason().into_iter().filter(|(_, count)| *count > 0);
@@ -24,24 +23,33 @@ pub fn folded_text(profile: &Profile) -> String {
     }
     let kind = profile.kind;
     let tree = Tree::of(profile, |stack| [stack.value(kind), 0]);
+    let names = Names::of(profile, &tree);
     lines(&tree, &names, &mut text, |text, [value, _]| push_number(text, value));
     text
 }
 
-/// Texts of a profile's names as they stand in a line.
+/// Texts of the names in a tree as they stand in a line.
 pub(super) struct Names<'a> {
-    /// Threads, by owner.
-    pub(super) threads: Vec<Cow<'a, str>>,
-    /// Frames.
-    pub(super) frames: Vec<Cow<'a, str>>,
+    /// Threads, by owner; empty where the tree has none.
+    threads: Vec<Cow<'a, str>>,
+    /// Frames, likewise.
+    frames: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn of(profile: &'a Profile) -> Self {
-        Self {
-            threads: profile.owners.iter().map(|owner| readable(&owner.comm)).collect(),
-            frames: profile.frames.iter().map(frame_text).collect(),
+    pub(super) fn of(profile: &'a Profile, tree: &Tree) -> Self {
+        let mut threads = vec![Cow::Borrowed(""); profile.owners.len()];
+        let mut frames = vec![Cow::Borrowed(""); profile.frames.len()];
+        for node in &tree.nodes {
+            let at = node.name as usize;
+            if node.depth == 0 {
+                threads[at] = readable(&profile.owners[at].comm);
+            } else if frames[at].is_empty() {
+                // No text is empty: this one has not been written yet.
+                frames[at] = frame_text(&profile.frames[at]);
+            }
         }
+        Self { threads, frames }
     }
 
     /// The text of a node.

@@ -113,7 +113,7 @@ pub fn folded(text: &str, kind: ProfileKind) -> Imported {
         let comm = frame(names.next().unwrap_or_default());
         let owner = builder.owner(Owner::named(comm.name));
         frames.clear();
-        frames.extend(names.map(|name| builder.frame(frame(name))));
+        frames.extend(names.map(frame).map(|Frame { name, origin }| builder.frame(&name, origin)));
         let (samples, weight) = if kind == ProfileKind::Cpu { (count, 0) } else { (0, count) };
         builder.add(owner, &frames, samples, weight);
     }

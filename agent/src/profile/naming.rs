@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent_common::SampleKind;
 
-use super::model::{Builder, Frame, Origin, Owner, Profile};
+use super::model::{Builder, Origin, Owner, Profile};
 use super::path::Path;
 use super::times::{Idle, add_times};
 use crate::aggregate::lost::Lost;
@@ -85,7 +85,7 @@ fn add_losses(builder: &mut Builder, counts: &StackCounts, lost: &Lost) {
         [("ring_full", lost.ring_full), ("scratch_missing", lost.scratch_missing), ("table_full", counts.overflow)];
     for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
         let owner = builder.owner(Owner { pid: None, uid: None, comm: "[lost]".into(), cgroup: None, container: None });
-        let frame = builder.frame(Frame { name: format!("[lost: {reason}]").into(), origin: Origin::Note });
+        let frame = builder.frame(&format!("[lost: {reason}]"), Origin::Note);
         builder.add(owner, &[frame], count, 0);
     }
 }
@@ -132,5 +132,35 @@ mod tests {
         assert_eq!(text, "[lost];[lost: ring_full] 2\napp;app::main;write;do_syscall_64_[k];copy_page_[k] 3\n");
         let none = name_stacks(&counts, ProfileKind::Cpu, &names, &Lost::default(), |_| false, plain_owner);
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn a_probe_leaves_no_frame_of_its_own_in_the_stacks_that_it_takes() {
+        let names = ["__kfree_skb", "tcp_recvmsg", "bpf_trace_run1", "bpf_prog_6deef7357e7b4530_recv"];
+        let mut table = Names::default();
+        let mut kernel = Vec::new();
+        for (at, name) in names.iter().rev().enumerate() {
+            let address = 0xf000 + at as u64 * 16;
+            // A caller is looked up one byte before where it goes on.
+            table.insert(Space::Kernel, if at == 0 { address } else { address - 1 }, [(*name).to_owned()]);
+            kernel.push(address);
+        }
+        let key = StackKey {
+            kind: SampleKind::Socket,
+            pid: Pid(1),
+            comm: Comm(*b"app\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+            cgroup: CgroupId(0),
+            uid: Uid(0),
+            reason: WaitReason::Other,
+            user_end: UnwindEnd::Entry,
+            kernel: kernel.into(),
+            user: Box::new([]),
+            thread: None,
+            waker: None,
+        };
+        let mut counts = StackCounts::starting(Nanos(0));
+        counts.counts.insert(key, Tally { samples: 3, weight: 3 });
+        let profile = name_stacks(&counts, ProfileKind::Sock, &table, &Lost::default(), |_| true, plain_owner);
+        assert_eq!(folded_text(&profile), "app;__kfree_skb_[k];tcp_recvmsg_[k] 3\n");
     }
 }

@@ -5,13 +5,12 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use agent_common::SampleKind;
 use foldhash::fast::RandomState;
 
 use super::builder::Builder;
-use super::model::{Frame, Origin};
+use super::model::Origin;
 use super::times::reason_name;
 use crate::aggregate::stacks::{StackKey, Waker};
 use crate::symbolize::names::clean;
@@ -37,8 +36,9 @@ struct Known {
 const PROBE_FRAMES: usize = 8;
 /// What a thread sleeps in: whoever called it is what waits.
 const SLEEPS: &str = "__schedule";
-/// What a waker's probe is called from.
-const WAKES: &str = "__traceiter_sched_waking";
+/// What lies between a tracepoint and the program that looks there; which of them there are depends on the kernel and on
+/// how many look.
+const PROBES: [&str; 5] = ["bpf_prog_", "bpf_trace_run", "bpf_trampoline_", "__bpf_trace_", "__traceiter_"];
 
 impl<'a> Path<'a> {
     pub(super) fn new(names: &'a Names) -> Self {
@@ -56,18 +56,18 @@ impl<'a> Path<'a> {
     }
 
     /// Adds a note.
-    pub(super) fn note(&mut self, builder: &mut Builder, text: String) {
-        self.frames.push(builder.frame(Frame { name: text.into(), origin: Origin::Note }));
+    pub(super) fn note(&mut self, builder: &mut Builder, text: &str) {
+        self.frames.push(builder.frame(text, Origin::Note));
     }
 
     /// Adds the stacks of `key`: the user's, then the kernel's that it called.
     pub(super) fn stacks(&mut self, builder: &mut Builder, key: &StackKey) {
         let innermost = match key.kind {
-            SampleKind::Cpu | SampleKind::Socket => 0,
-            SampleKind::OffCpu | SampleKind::RunQueue => self.after(&key.kernel, SLEEPS),
+            SampleKind::Cpu => 0,
+            SampleKind::OffCpu | SampleKind::RunQueue => self.after_sleep(&key.kernel),
             // Alone, it is the waker's; with a waker, the sleeper's.
-            SampleKind::Wakeup if key.waker.is_some() => self.after(&key.kernel, SLEEPS),
-            SampleKind::Wakeup => self.after(&key.kernel, WAKES),
+            SampleKind::Wakeup if key.waker.is_some() => self.after_sleep(&key.kernel),
+            SampleKind::Wakeup | SampleKind::Socket => self.after_probe(&key.kernel),
         };
         self.add(builder, &key.user, 0, Space::User(key.pid));
         self.add(builder, &key.kernel, innermost, Space::Kernel);
@@ -76,12 +76,12 @@ impl<'a> Path<'a> {
     /// Adds the waker of `key` above its own stack, innermost first: the two meet where the wakeup was.
     pub(super) fn waker(&mut self, builder: &mut Builder, key: &StackKey) {
         let Some(waker) = &key.waker else {
-            self.note(builder, "[waker, its sleeper was not sampled]".to_owned());
+            self.note(builder, "[waker, its sleeper was not sampled]");
             return;
         };
-        self.note(builder, format!("[blocked: {}]", reason_name(key.reason)));
+        self.note(builder, &format!("[blocked: {}]", reason_name(key.reason)));
         let Waker { pid, comm, kernel, user } = &**waker;
-        let innermost = self.after(kernel, WAKES);
+        let innermost = self.after_probe(kernel);
         let entry = (innermost..kernel.len()).find(|at| self.is_interrupt(*at, kernel[*at]));
         let from = self.frames.len();
         if let Some(entry) = entry {
@@ -93,7 +93,7 @@ impl<'a> Path<'a> {
         }
         self.frames[from..].reverse();
         let who = if entry.is_some() { "an interrupt".to_owned() } else { clean(&comm.to_text()) };
-        let note = builder.frame(Frame { name: format!("[woken by {who}]").into(), origin: Origin::Note });
+        let note = builder.frame(&format!("[woken by {who}]"), Origin::Note);
         self.frames.insert(from, note);
     }
 
@@ -107,11 +107,21 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Number of the frame that called `function`, where that is found near the innermost; else of the innermost.
-    fn after(&self, kernel: &[u64], function: &str) -> usize {
+    /// Number of the frame that called the scheduler, or the probe where that is not found.
+    fn after_sleep(&self, kernel: &[u64]) -> usize {
+        self.after(kernel, |name| name == SLEEPS).max(self.after_probe(kernel))
+    }
+
+    /// Number of the frame that holds the tracepoint.
+    fn after_probe(&self, kernel: &[u64]) -> usize {
+        self.after(kernel, |name| PROBES.iter().any(|probe| name.starts_with(probe)))
+    }
+
+    /// Number of the frame that called the outermost such function near the innermost frame; else of the innermost.
+    fn after(&self, kernel: &[u64], is: impl Fn(&str) -> bool) -> usize {
         let near = kernel.get(..PROBE_FRAMES.min(kernel.len())).unwrap_or_default();
-        let is = |(at, address): (usize, &u64)| self.names_at(at, *address).any(|name| name == function);
-        (0..near.len()).rev().find(|at| is((*at, &near[*at]))).map_or(0, |at| at + 1)
+        let is_at = |(at, address): (usize, &u64)| self.names_at(at, *address).any(&is);
+        (0..near.len()).rev().find(|at| is_at((*at, &near[*at]))).map_or(0, |at| at + 1)
     }
 
     fn is_interrupt(&self, at: usize, address: u64) -> bool {
@@ -145,8 +155,8 @@ fn index(at: usize) -> u32 {
 fn add_frames(builder: &mut Builder, names: &Names, space: Space, address: u64, to: &mut Vec<u32>) {
     let origin = if space == Space::Kernel { Origin::Kernel } else { Origin::User };
     match names.get(space, address) {
-        Some(found) => to.extend(found.iter().map(|name| builder.frame(Frame { name: Arc::clone(name), origin }))),
-        None if origin == Origin::Kernel => to.push(builder.frame(Frame { name: "vmlinux+0x?".into(), origin })),
-        None => to.push(builder.frame(Frame { name: format!("unnamed+{address:#x}").into(), origin })),
+        Some(found) => to.extend(found.iter().map(|name| builder.frame(name, origin))),
+        None if origin == Origin::Kernel => to.push(builder.frame("vmlinux+0x?", origin)),
+        None => to.push(builder.frame(&format!("unnamed+{address:#x}"), origin)),
     }
 }

@@ -106,7 +106,7 @@ impl<'a> Shares<'a> {
 }
 
 impl Sum {
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.value += other.value;
         self.variance += other.variance;
     }

@@ -11,6 +11,7 @@ use prost::Message as _;
 use super::format::{About, Format, write};
 use super::import::folded;
 use super::model::{Builder, Frame, Origin, Owner, Profile};
+use super::packed::{Packed, Plain};
 use super::{diff, diff_svg, folded_text};
 use crate::aggregate::lost::Lost;
 use crate::symbolize::names::clean;
@@ -61,7 +62,7 @@ fn profiles(kind: ProfileKind) -> impl Strategy<Value = (Profile, u64)> {
         let mut total = 0;
         for (owner, frames, samples, weight) in stacks {
             let owner = builder.owner(owner);
-            let frames: Vec<u32> = frames.into_iter().map(|frame| builder.frame(frame)).collect();
+            let frames: Vec<u32> = frames.into_iter().map(|frame| builder.frame(&frame.name, frame.origin)).collect();
             builder.add(owner, &frames, samples, weight);
             total += if kind == ProfileKind::Cpu { samples } else { weight };
         }
@@ -195,6 +196,31 @@ proptest! {
     }
 
     #[test]
+    fn windows_merge_packed_as_they_do_unpacked(
+        parts in prop::collection::vec(profiles(ProfileKind::Wall), 3), shown in any::<prop::sample::Index>()
+    ) {
+        let owners: Vec<&Owner> = parts.iter().flat_map(|(part, _)| &part.owners).collect();
+        // One is left out, so that stacks follow of which the beginning was not taken.
+        let hidden = *shown.get(&owners);
+        let shows = |owner: &Owner| owner != hidden;
+        let mut plain = Builder::default();
+        for (part, _) in &parts {
+            plain.merge(part, shows);
+        }
+        let windows: Vec<Plain> = parts.iter().map(|(part, _)| Packed::of(part).plain().unwrap()).collect();
+        // At once, and one after the other.
+        let (mut packed, mut slowly) = (Builder::default(), Builder::default());
+        prop_assert!(Plain::merge(&windows, &mut packed, shows).into_iter().all(|merged| merged.is_ok()));
+        for window in windows {
+            Plain::merge(&[window], &mut slowly, shows);
+        }
+        let finish = |builder: Builder| builder.finish(ProfileKind::Wall, Nanos(0), Nanos(1), Lost::default());
+        let plain = finish(plain);
+        prop_assert_eq!(&finish(packed), &plain);
+        prop_assert_eq!(&finish(slowly), &plain);
+    }
+
+    #[test]
     fn a_profile_does_not_differ_from_itself((profile, _) in profiles(ProfileKind::Cpu)) {
         let diff = diff(&profile, &profile);
         let mut shares = BTreeMap::new();
@@ -210,10 +236,10 @@ proptest! {
 fn a_cut_graph_keeps_the_total_and_says_what_it_left_out() {
     let mut builder = Builder::default();
     let big = builder.owner(Owner::named("big".into()));
-    let main = builder.frame(Frame { name: "main".into(), origin: Origin::User });
+    let main = builder.frame("main", Origin::User);
     builder.add(big, &[main], 1_000_000, 0);
     for number in 0..30 {
-        let frame = builder.frame(Frame { name: format!("tiny{number}").into(), origin: Origin::User });
+        let frame = builder.frame(&format!("tiny{number}"), Origin::User);
         builder.add(big, &[main, frame], 3, 0);
         let owner = builder.owner(Owner::named(format!("thread{number}").into()));
         builder.add(owner, &[frame], 2, 0);

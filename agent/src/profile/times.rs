@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use agent_common::{SampleKind, UnwindEnd, WaitReason};
 
 use super::builder::Builder;
-use super::model::{Frame, Origin, Owner};
+use super::model::{Origin, Owner};
 use super::naming::samples_of;
 use super::path::Path;
 use crate::aggregate::stacks::{StackCounts, StackKey};
@@ -115,7 +115,7 @@ pub(super) fn add_times(
             path.begin();
             path.stacks(builder, key);
             if let Some(text) = part.note() {
-                path.note(builder, text);
+                path.note(builder, &text);
             }
             let owner = builder.owner(label(key));
             builder.add(owner, path.frames(), samples, share);
@@ -191,8 +191,7 @@ fn key_of(id: ThreadId, totals: &ThreadTotals, uid: Uid) -> StackKey {
 
 fn note(builder: &mut Builder, owner: Owner, texts: &[String], weight: u64) {
     let owner = builder.owner(owner);
-    let frame = |text: &String| Frame { name: text.as_str().into(), origin: Origin::Note };
-    let frames: Vec<u32> = texts.iter().map(|text| builder.frame(frame(text))).collect();
+    let frames: Vec<u32> = texts.iter().map(|text| builder.frame(text, Origin::Note)).collect();
     builder.add(owner, &frames, 0, weight);
 }
 

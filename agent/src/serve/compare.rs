@@ -1,14 +1,14 @@
-//! Two spans of one kind compared: questions in; a differential graph, a ranked text, or hot spots out. What is called
-//! growth is more than chance explains; everything else is shown with its error and not called anything.
+//! Two spans of one kind compared: questions in; a differential graph, a ranked text, or hot spots out. Judges nothing
+//! itself: what is called growth is what `profile` says is more than chance explains.
 
 use serde::{Deserialize, Serialize};
 
-use crate::profile::diff::Change;
-use crate::profile::model::{Origin, Profile};
-use crate::profile::{Base, diff, diff_svg, diff_text};
+use crate::profile::hotspots::FEWEST_WINDOWS;
+use crate::profile::model::Origin;
+use crate::profile::{Base, Baseline, Hotspot, diff, diff_svg, diff_text};
 use crate::serve::render::{Question, RenderError, Rendered};
 use crate::serve::span::Span;
-use crate::serve::windows::{Found, Windows};
+use crate::serve::windows::{Found, Windows, together};
 
 /// Lines of the ranked text each way.
 const MOST_LINES: usize = 40;
@@ -92,24 +92,27 @@ pub(super) fn compare(
     question: &Question,
     comparison: &Comparison,
 ) -> Result<Rendered, RenderError> {
-    let (before, after, trouble) = both(windows, question, comparison.before)?;
-    let before = before.filter(|found| !found.profile.is_empty()).ok_or(RenderError::NoBaseline)?;
+    let Comparison { before, format, base } = *comparison;
+    let after = found(windows, question)?;
+    if format == DiffFormat::Json {
+        let (spots, trouble) = hotspots(windows, question, before, &after, MOST_LINES);
+        return if spots.baseline.is_some() { json(&spots, trouble) } else { Err(RenderError::NoBaseline) };
+    }
+    let before = windows.find(&Question { span: before, ..question.clone() });
+    if before.profile.is_empty() {
+        return Err(RenderError::NoBaseline);
+    }
     let differences = diff(&before.profile, &after.profile);
-    let (content_type, bytes) = match comparison.format {
-        DiffFormat::Svg => {
-            let title = format!("{}, difference, {}", question.kind.title(), question.filter.whose());
-            let seconds = |found: &Found| found.covered.as_secs_f64();
-            let subtitle = format!("{:.0} s before, {:.0} s after", seconds(&before), seconds(&after));
-            let svg = diff_svg(&differences, comparison.base, &title, &subtitle);
-            ("image/svg+xml", svg.map_err(crate::profile::FormatError::from)?)
-        }
-        DiffFormat::Text => ("text/plain; charset=utf-8", diff_text(&differences, MOST_LINES).into_bytes()),
-        DiffFormat::Json => {
-            let spots = hotspots(&after, Some(&before), MOST_LINES);
-            ("application/json", serde_json::to_vec_pretty(&spots).map_err(crate::profile::FormatError::from)?)
-        }
+    let (content_type, bytes) = if format == DiffFormat::Svg {
+        let title = format!("{}, difference, {}", question.kind.title(), question.filter.whose());
+        let seconds = |found: &Found| found.covered.as_secs_f64();
+        let subtitle = format!("{:.0} s before, {:.0} s after", seconds(&before), seconds(&after));
+        let svg = diff_svg(&differences, base, &title, &subtitle);
+        ("image/svg+xml", svg.map_err(crate::profile::FormatError::from)?)
+    } else {
+        ("text/plain; charset=utf-8", diff_text(&differences, MOST_LINES).into_bytes())
     };
-    Ok(Rendered { content_type, bytes, trouble })
+    Ok(Rendered { content_type, bytes, trouble: together(before.trouble, after.trouble) })
 }
 
 /// What takes most in the question's span, and what grew since the one before.
@@ -119,53 +122,63 @@ pub(super) fn rank(
     before: Span,
     most: usize,
 ) -> Result<Rendered, RenderError> {
-    let (before, after, trouble) = both(windows, question, before)?;
-    let before = before.filter(|found| !found.profile.is_empty());
-    let spots = hotspots(&after, before.as_ref(), most);
-    let bytes = serde_json::to_vec_pretty(&spots).map_err(crate::profile::FormatError::from)?;
+    let after = found(windows, question)?;
+    let (spots, trouble) = hotspots(windows, question, before, &after, most);
+    json(&spots, trouble)
+}
+
+fn json(spots: &HotspotsJson, trouble: Option<String>) -> Result<Rendered, RenderError> {
+    let bytes = serde_json::to_vec_pretty(spots).map_err(crate::profile::FormatError::from)?;
     Ok(Rendered { content_type: "application/json", bytes, trouble })
 }
 
-/// What was found of both spans; of before there may be nothing.
-fn both(
+/// What the question asks for, which has to be something.
+fn found(windows: &mut Windows, question: &Question) -> Result<Found, RenderError> {
+    let found = windows.find(question);
+    match (found.windows, found.profile.is_empty()) {
+        (0, _) => Err(RenderError::NotRecorded { trouble: found.trouble }),
+        (_, true) => Err(RenderError::NothingSeen),
+        (_, false) => Ok(found),
+    }
+}
+
+fn hotspots(
     windows: &mut Windows,
     question: &Question,
     before: Span,
-) -> Result<(Option<Found>, Found, Option<String>), RenderError> {
-    let after = windows.find(question);
-    if after.windows == 0 {
-        return Err(RenderError::NotRecorded { trouble: after.trouble });
-    }
-    if after.profile.is_empty() {
-        return Err(RenderError::NothingSeen);
-    }
-    let before = windows.find(&Question { span: before, ..question.clone() });
-    let trouble = [&before.trouble, &after.trouble].into_iter().flatten().cloned().reduce(|a, b| format!("{a}; {b}"));
-    Ok(((before.windows > 0).then_some(before), after, trouble))
-}
-
-fn hotspots(after: &Found, before: Option<&Found>, most: usize) -> HotspotsJson {
-    let kind = after.profile.kind;
-    let nothing = Profile::empty(kind, after.profile.start, after.profile.start);
-    let differences = diff(before.map_or(&nothing, |found| &found.profile), &after.profile);
-    let spot = |change: &Change| spot(change, before.is_some());
-    let is_function = |change: &&Change| change.frame.origin != Origin::Note;
-    let mut hottest: Vec<&Change> = differences.functions.iter().filter(|change| change.own.after > 0.0).collect();
-    hottest.sort_by(|a, b| b.own.after.total_cmp(&a.own.after).then_with(|| a.frame.cmp(&b.frame)));
-    let grown = differences
-        .functions
-        .iter()
-        .filter(is_function)
-        .filter(|change| before.is_some() && change.own.growth() > 0.0 && change.own.believed == Some(true));
-    let grown: Vec<HotspotJson> = grown.take(most).map(spot).collect();
-    HotspotsJson {
-        kind: kind.name().to_owned(),
+    after: &Found,
+    most: usize,
+) -> (HotspotsJson, Option<String>) {
+    let mut baseline = Baseline::of(&after.profile);
+    let mut earlier = SideJson { seconds: 0.0, samples: 0, total: 0, lost: 0 };
+    let question = Question { span: before, ..question.clone() };
+    let trouble = windows.find_each(&question, &mut |window| {
+        baseline.add(&window.profile);
+        let SideJson { seconds, samples, total, lost } = side(&window);
+        earlier.seconds += seconds;
+        earlier.samples = earlier.samples.saturating_add(samples);
+        earlier.total = earlier.total.saturating_add(total);
+        earlier.lost = earlier.lost.saturating_add(lost);
+    });
+    let spots = baseline.judge();
+    let grown = spots.grown();
+    let words = match &grown {
+        Some(grown) => grown.iter().take(most).filter_map(|spot| spot.words()).collect(),
+        None if spots.windows == 0 => Vec::new(),
+        None => {
+            let windows = spots.windows;
+            vec![format!("too early to say what grew: before has {windows} windows, it takes {FEWEST_WINDOWS}")]
+        }
+    };
+    let json = HotspotsJson {
+        kind: after.profile.kind.name().to_owned(),
         now: side(after),
-        baseline: before.map(side),
-        hottest: hottest.into_iter().take(most).map(spot).collect(),
-        words: grown.iter().map(in_words).collect(),
-        grown,
-    }
+        baseline: (spots.windows > 0).then_some(earlier),
+        hottest: spots.functions.iter().take(most).map(spot).collect(),
+        grown: grown.iter().flatten().take(most).map(|grown| spot(grown)).collect(),
+        words,
+    };
+    (json, together(trouble, after.trouble.clone()))
 }
 
 fn side(found: &Found) -> SideJson {
@@ -174,8 +187,8 @@ fn side(found: &Found) -> SideJson {
     SideJson { seconds: covered.as_secs_f64(), samples, total, lost }
 }
 
-fn spot(change: &Change, has_baseline: bool) -> HotspotJson {
-    let Change { frame, own, all } = change;
+fn spot(spot: &Hotspot) -> HotspotJson {
+    let Hotspot { frame, own, all, before, verdict } = spot;
     let origin = match frame.origin {
         Origin::User => "user",
         Origin::Kernel => "kernel",
@@ -184,17 +197,10 @@ fn spot(change: &Change, has_baseline: bool) -> HotspotJson {
     HotspotJson {
         function: frame.name.to_string(),
         origin: origin.to_owned(),
-        own: own.after,
-        total: all.after,
-        own_before: has_baseline.then_some(own.before),
-        error: own.error.filter(|_| has_baseline),
-        believed: own.believed.filter(|_| has_baseline),
+        own: *own,
+        total: *all,
+        own_before: *before,
+        error: verdict.map(|verdict| verdict.error),
+        believed: verdict.map(|verdict| verdict.believed),
     }
-}
-
-fn in_words(spot: &HotspotJson) -> String {
-    let percent = |share: f64| format!("{:.1} %", share * 100.0);
-    let error = spot.error.map(|e| format!(" (± {:.1} points)", e * 100.0)).unwrap_or_default();
-    let before = spot.own_before.unwrap_or_default();
-    format!("{} grew from {} to {} of the time{error}", spot.function, percent(before), percent(spot.own))
 }

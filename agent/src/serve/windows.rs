@@ -9,7 +9,8 @@ use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::{StackCounts, StackKey};
 use crate::event::Mapping;
 use crate::profile::model::{Builder, Owner, Profile};
-use crate::profile::{Packed, name_stacks};
+use crate::profile::packed::Merged;
+use crate::profile::{Packed, Plain, name_stacks};
 use crate::serve::archive::Archive;
 use crate::serve::filter::{Filter, Viewer};
 use crate::serve::labels::Labels;
@@ -131,27 +132,45 @@ impl Windows {
 
     /// The profile that answers a question.
     pub(super) fn find(&mut self, question: &Question) -> Found {
-        let Question { kind, span, filter, viewer, open } = question;
-        let shows = |owner: &Owner| filter.shows(owner, *viewer);
-        let mut sum = Sum::default();
+        let mut sum = Sum::of(question);
+        let trouble = self.pieces(question, &mut |piece| sum.take(piece));
+        sum.finish(trouble)
+    }
+
+    /// Hands over every window that belongs to a question by itself, oldest first. Returns what could not be read, in
+    /// words.
+    pub(super) fn find_each(&mut self, question: &Question, visit: &mut dyn FnMut(Found)) -> Option<String> {
+        let mut damaged = None;
+        let trouble = self.pieces(question, &mut |piece| {
+            let mut sum = Sum::of(question);
+            sum.take(piece);
+            let found = sum.finish(None);
+            damaged = damaged.take().or_else(|| found.trouble.clone());
+            visit(found);
+        });
+        together(trouble, damaged)
+    }
+
+    fn pieces(&mut self, question: &Question, take: &mut dyn FnMut(Piece<'_>)) -> Option<String> {
+        let Question { kind, span, filter: _, viewer: _, open } = question;
         let oldest = self.kept.iter().find(|w| w.kind() == *kind).map(Packed::start);
         let oldest = oldest.or(open.first().map(|slice| slice.stacks.start)).unwrap_or(Nanos::MAX);
         let mut trouble = None;
         if span.from() < oldest || span.began > span.now {
-            trouble = self.archive.find(*kind, span, oldest, &mut |window| sum.unpack(&window, shows));
+            trouble = self.archive.find(*kind, span, oldest, &mut |window| take(Piece::Packed(&window)));
         }
         for window in self.kept.iter().filter(|w| w.kind() == *kind && span.takes(w.start(), w.end())) {
-            sum.unpack(window, shows);
+            take(Piece::Packed(window));
         }
         // What has closed since the question was put together is among the windows already.
         let closed = self.kept.iter().rev().find(|w| w.kind() == *kind).map_or(Nanos(0), Packed::end);
         for slice in open.iter().filter(|slice| slice.kinds.contains(kind) && slice.stacks.start >= closed) {
             if span.takes(slice.stacks.start, slice.stacks.end) {
                 self.note(&slice.stacks);
-                sum.add(&self.name(slice, *kind), shows);
+                take(Piece::Named(&self.name(slice, *kind)));
             }
         }
-        sum.finish(*kind, span, trouble)
+        trouble
     }
 
     fn name(&self, stretch: &Stretch, kind: ProfileKind) -> Profile {
@@ -161,10 +180,23 @@ impl Windows {
     }
 }
 
+/// A window, or a slice of the open one.
+#[derive(Clone, Copy)]
+enum Piece<'a> {
+    Packed(&'a Packed),
+    Named(&'a Profile),
+}
+
+/// Unpacked bytes of windows that are merged at once: a busy minute, and no more than memory can spare.
+const BATCH_BYTES: usize = 12 << 20;
+
 /// Windows put together.
-#[derive(Default)]
-struct Sum {
+struct Sum<'a> {
+    question: &'a Question,
     builder: Builder,
+    /// Windows that wait to be merged.
+    batch: Vec<Plain>,
+    bytes: usize,
     windows: usize,
     covered: Nanos,
     edges: Option<(Nanos, Nanos)>,
@@ -172,28 +204,75 @@ struct Sum {
     damaged: usize,
 }
 
-impl Sum {
-    fn unpack(&mut self, window: &Packed, shows: impl Fn(&Owner) -> bool) {
-        match window.unpack() {
-            Ok(profile) => self.add(&profile, shows),
-            Err(_damaged) => self.damaged += 1,
+impl<'a> Sum<'a> {
+    fn of(question: &'a Question) -> Self {
+        Self {
+            question,
+            builder: Builder::default(),
+            batch: Vec::new(),
+            bytes: 0,
+            windows: 0,
+            covered: Nanos(0),
+            edges: None,
+            lost: Lost::default(),
+            damaged: 0,
         }
     }
 
-    fn add(&mut self, profile: &Profile, shows: impl Fn(&Owner) -> bool) {
-        self.builder.merge(profile, shows);
-        self.windows += 1;
-        self.covered = self.covered + profile.end.since(profile.start);
-        self.lost = self.lost.plus(&profile.lost);
-        let (start, end) = self.edges.unwrap_or((profile.start, profile.end));
-        self.edges = Some((start.min(profile.start), end.max(profile.end)));
+    fn take(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Packed(window) => match window.plain() {
+                Ok(plain) => {
+                    self.bytes += plain.bytes();
+                    self.batch.push(plain);
+                    if self.bytes >= BATCH_BYTES {
+                        self.merge();
+                    }
+                }
+                Err(_damaged) => self.damaged += 1,
+            },
+            Piece::Named(profile) => {
+                self.builder.merge(profile, |owner| shows(self.question, owner));
+                self.count(profile.start, profile.end, &profile.lost);
+            }
+        }
     }
 
-    fn finish(self, kind: ProfileKind, span: &Span, trouble: Option<String>) -> Found {
-        let Self { builder, windows, covered, edges, lost, damaged } = self;
-        let (start, end) = edges.unwrap_or((span.from(), span.to()));
-        let damaged = (damaged > 0).then(|| format!("{damaged} windows are damaged and were left out"));
-        let trouble = [trouble, damaged].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
-        Found { profile: builder.finish(kind, start, end, lost), windows, covered, trouble }
+    fn merge(&mut self) {
+        let merged = Plain::merge(&self.batch, &mut self.builder, |owner| shows(self.question, owner));
+        self.batch.clear();
+        self.bytes = 0;
+        for window in merged {
+            match window {
+                Ok(Merged { start, end, lost }) => self.count(start, end, &lost),
+                Err(_damaged) => self.damaged += 1,
+            }
+        }
     }
+
+    fn count(&mut self, start: Nanos, end: Nanos, lost: &Lost) {
+        self.windows += 1;
+        self.covered = self.covered + end.since(start);
+        self.lost = self.lost.plus(lost);
+        let edges = self.edges.unwrap_or((start, end));
+        self.edges = Some((edges.0.min(start), edges.1.max(end)));
+    }
+
+    fn finish(mut self, trouble: Option<String>) -> Found {
+        self.merge();
+        let Question { kind, span, .. } = self.question;
+        let (start, end) = self.edges.unwrap_or((span.from(), span.to()));
+        let damaged = (self.damaged > 0).then(|| format!("{} windows are damaged and were left out", self.damaged));
+        let profile = self.builder.finish(*kind, start, end, self.lost);
+        Found { profile, windows: self.windows, covered: self.covered, trouble: together(trouble, damaged) }
+    }
+}
+
+fn shows(question: &Question, owner: &Owner) -> bool {
+    question.filter.shows(owner, question.viewer)
+}
+
+/// Two troubles as one.
+pub(super) fn together(a: Option<String>, b: Option<String>) -> Option<String> {
+    [a, b].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"))
 }

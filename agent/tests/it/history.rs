@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use tidegate::aggregate::lost::Lost;
 use tidegate::history::{
     History, Keeping, Note, NoteKind, Placed, Reader, Record, Status, Store, When, Wish, database_in,
 };
 use tidegate::profile::Packed;
-use tidegate::profile::model::{Builder, Frame, Origin, Owner};
+use tidegate::profile::model::{Builder, Origin, Owner};
 use tidegate::units::{Bytes, Nanos, Pid, ProfileKind};
 
 const BOOT: &str = "this-boot";
@@ -26,7 +25,7 @@ fn window(start: Nanos, stacks: u32) -> Packed {
     let owner = builder.owner(owner);
     for n in 0..stacks {
         let name = format!("{:x}", u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(n % 64));
-        let frame = builder.frame(Frame { name: Arc::from(name), origin: Origin::User });
+        let frame = builder.frame(&name, Origin::User);
         builder.add(owner, &[frame], 1, 1);
     }
     Packed::of(&builder.finish(ProfileKind::Cpu, start, start + S(10), Lost::default()))

@@ -1,6 +1,7 @@
 //! Comparisons: what grew is named, and noise is not.
 
-use tidegate::profile::{Base, Hotspots, diff, diff_svg, diff_text, hotspots};
+use tidegate::profile::model::Profile;
+use tidegate::profile::{Base, Baseline, Hotspots, diff, diff_svg, diff_text};
 use tidegate::units::ProfileKind;
 
 use crate::profile_kit::{Dice, drawn, profile, user};
@@ -98,10 +99,19 @@ fn named(dice: &mut Dice, windows: usize, baseline: &[f64], now: &[f64], burst: 
         drawn(dice, 1_000, &chances)
     };
     let windows: Vec<_> = (0..windows).map(|_| bursty(baseline)).collect();
-    match hotspots(&bursty(now), &windows) {
-        Hotspots::Ranked(found) => found.iter().map(|hotspot| hotspot.frame.name.to_string()).collect(),
-        Hotspots::TooEarly { windows } => vec![format!("too early: {windows}")],
+    let spots = hotspots(&bursty(now), &windows);
+    match spots.grown() {
+        Some(found) => found.iter().map(|hotspot| hotspot.frame.name.to_string()).collect(),
+        None => vec![format!("too early: {}", spots.windows)],
     }
+}
+
+fn hotspots(now: &Profile, windows: &[Profile]) -> Hotspots {
+    let mut baseline = Baseline::of(now);
+    for window in windows {
+        baseline.add(window);
+    }
+    baseline.judge()
 }
 
 #[test]
@@ -127,8 +137,9 @@ fn a_hot_spot_is_said_in_words() {
         .map(|n| profile(ProfileKind::Cpu, &[("app;main;parse", 100 + n % 3, 0), ("app;main;write", 900, 0)]))
         .collect();
     let now = profile(ProfileKind::Cpu, &[("app;main;parse", 400, 0), ("app;main;write", 600, 0)]);
-    let Hotspots::Ranked(found) = hotspots(&now, &before) else { panic!("ten windows are enough") };
+    let spots = hotspots(&now, &before);
+    let found = spots.grown().expect("ten windows are enough");
     assert_eq!(found.len(), 1);
-    let words = found[0].words();
+    let words = found[0].words().expect("it was judged");
     assert!(words.starts_with("parse grew by 29.9 ± 1.6 points, from 10.1 % to 40.0 %"), "{words}");
 }

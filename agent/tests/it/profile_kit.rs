@@ -36,7 +36,7 @@ pub(crate) fn profile(kind: ProfileKind, stacks: &[(&str, u64, u64)]) -> Profile
             Some(name) => Frame { name: name.into(), origin: Origin::Kernel },
             None => Frame { name: name.into(), origin: Origin::of_text(name) },
         });
-        let frames: Vec<u32> = frames.map(|frame| builder.frame(frame)).collect();
+        let frames: Vec<u32> = frames.map(|frame| builder.frame(&frame.name, frame.origin)).collect();
         builder.add(owner, &frames, *samples, *weight);
     }
     builder.finish(kind, Nanos(0), Nanos::SECOND, Lost::default())

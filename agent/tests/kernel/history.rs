@@ -5,7 +5,7 @@ use std::path::Path;
 use tidegate::aggregate::lost::Lost;
 use tidegate::history::{History, Keeping, Reader, Record, Store, When, Wish, database_in};
 use tidegate::profile::Packed;
-use tidegate::profile::model::{Builder, Frame, Origin, Owner};
+use tidegate::profile::model::{Builder, Origin, Owner};
 use tidegate::units::{Bytes, Nanos, ProfileKind};
 
 use crate::kit::Subject;
@@ -29,7 +29,7 @@ pub(crate) fn write_for_ever(directory: &str, tell: fn(&str)) {
         let owner = builder.owner(Owner { pid: None, uid: None, comm: "app".into(), cgroup: None, container: None });
         for n in 0..400_u64 {
             let name = format!("{:x}", (n + nth).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let frame = builder.frame(Frame { name: name.into(), origin: Origin::User });
+            let frame = builder.frame(&name, Origin::User);
             builder.add(owner, &[frame], 1, 1);
         }
         let start = tidegate::source::clock::monotonic();

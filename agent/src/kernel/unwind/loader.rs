@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::elf::{Limits, TableError};
 use super::table::Table;
+use crate::kernel::memory::give_memory_back;
 
 /// Files that may wait, each with a descriptor; those behind them wait in the agent's own list.
 const QUEUE: usize = 16;
@@ -58,7 +59,7 @@ impl Loader {
         let (jobs, inbox) = sync_channel::<Job>(QUEUE);
         let (outbox, made) = sync_channel(QUEUE);
         std::thread::Builder::new().name("tidegate-tables".to_owned()).spawn(move || {
-            while let Ok(job) = inbox.recv() {
+            while let Some(job) = next(&inbox) {
                 let made = Made { file: job.file, table: make(&job.source) };
                 if outbox.send(made).is_err() {
                     return; // Nobody wants it any more.
@@ -84,6 +85,15 @@ impl Loader {
     pub(super) fn wait(&self, time: Duration) -> Option<Made> {
         self.made.recv_timeout(time).ok()
     }
+}
+
+/// The next job. Before it waits for one it gives back what the last ones took: the tables of a big program take tens of
+/// MiB to make, and the allocator would keep them for the next.
+fn next(inbox: &Receiver<Job>) -> Option<Job> {
+    inbox.try_recv().ok().or_else(|| {
+        give_memory_back();
+        inbox.recv().ok()
+    })
 }
 
 fn make(source: &Source) -> Result<Table, TableError> {

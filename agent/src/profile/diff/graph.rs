@@ -35,7 +35,7 @@ pub fn diff_svg(diff: &Diff, base: Base, title: &str, subtitle: &str) -> Result<
     let mut tree = Tree::of(profile, |stack| [same(stack.samples, before), same(stack.weight, after)]);
     let gone = gone(&tree, base);
     let cut = tree.cut(NARROWEST, MOST_FRAMES);
-    let names = Names::of(profile);
+    let names = Names::of(profile, &tree);
     let mut text = String::new();
     let pair = |text: &mut String, [before, after]: Pair| {
         // inferno draws the second, and colours by second less first.

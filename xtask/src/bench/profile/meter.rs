@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
@@ -41,6 +43,13 @@ pub(super) fn read(root: u32) -> Cost {
     cost.bpf_ns = programs.values().sum();
     cost.map_bytes = maps.values().sum();
     cost
+}
+
+/// CPU time of the programs that this one has started and waited for.
+pub(super) fn of_ended() -> Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("ask for the CPU time of ended programs")?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(u64::try_from(micros).unwrap_or(0) * 1_000)
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::super::with_tracefs;
+use super::meter;
 use super::{MEASURE, SETTLE};
 use crate::leash::Leash;
 use crate::shell::{self, which};
@@ -61,6 +62,14 @@ pub(super) struct Tools {
     pub(super) folder: PathBuf,
 }
 
+/// What came of a recording.
+pub(super) struct Delivered {
+    /// Stacks that reach the entry of their thread, and all of them; none where it says nothing.
+    pub(super) whole: Option<(u64, u64)>,
+    /// CPU time after the recording, until there are stacks with names.
+    pub(super) after_ns: u64,
+}
+
 impl Tools {
     fn data(&self) -> PathBuf {
         self.folder.join("perf.data")
@@ -106,9 +115,18 @@ impl Tools {
         Leash::start(&mut command)
     }
 
-    /// Stacks of process `pid` that reach the entry of their thread, and all of them. Takes the running tool, because
-    /// most tell only at their end.
-    pub(super) fn whole(&self, tool: Tool, running: Leash, pid: u32) -> Result<Option<(u64, u64)>> {
+    /// What the tool delivers of process `pid`, and what it costs to make stacks of what was recorded. Takes the running
+    /// tool, because most tell only at their end.
+    pub(super) fn deliver(&self, tool: Tool, running: Leash, pid: u32) -> Result<Delivered> {
+        let used = meter::read(running.id()).cpu_ns;
+        let before = meter::of_ended()?;
+        let whole = self.whole(tool, running, pid)?;
+        // Ours has its stacks when it is asked: what it costs to make them is in its own CPU time.
+        let after_ns = if tool.is_ours() { 0 } else { (meter::of_ended()? - before).saturating_sub(used) };
+        Ok(Delivered { whole, after_ns })
+    }
+
+    fn whole(&self, tool: Tool, running: Leash, pid: u32) -> Result<Option<(u64, u64)>> {
         match tool {
             Tool::Tidegate | Tool::TidegateAll => {
                 let mut ask = Command::new(&self.tidegate);
@@ -120,8 +138,12 @@ impl Tools {
             Tool::PerfFramePointers | Tool::PerfDwarf => {
                 drop(running);
                 let mut script = Command::new("perf");
-                script.args(["script", "--pid", &pid.to_string(), "-F", "comm,ip,sym", "-i"]).arg(self.data());
-                Ok(Some(of_script(&shell::capture(&mut script)?)))
+                // Without looking for debug files elsewhere, and without inlined frames, which would start a program for each address.
+                script
+                    .env("DEBUGINFOD_URLS", "")
+                    .args(["script", "--no-inline", "-F", "pid,ip,sym", "-i"])
+                    .arg(self.data());
+                Ok(Some(of_script(&shell::capture(&mut script)?, pid)))
             }
             Tool::ProfileBee => {
                 running.wait()?;
@@ -154,10 +176,11 @@ fn of_folded(text: &str, comm: Option<&str>) -> (u64, u64) {
     (whole, all)
 }
 
-/// Counts what `perf script` printed: a paragraph a sample.
-fn of_script(text: &str) -> (u64, u64) {
+/// Counts what `perf script` printed of a process: a paragraph a sample.
+fn of_script(text: &str, pid: u32) -> (u64, u64) {
     let (mut whole, mut all) = (0, 0);
-    for sample in text.split("\n\n").filter(|sample| !sample.trim().is_empty()) {
+    let is_of = |sample: &&str| sample.split_whitespace().next().and_then(|first| first.parse().ok()) == Some(pid);
+    for sample in text.split("\n\n").filter(is_of) {
         all += 1;
         if sample.lines().skip(1).any(|line| line.trim().split(' ').nth(1).is_some_and(is_entry)) {
             whole += 1;
@@ -179,7 +202,7 @@ mod tests {
     fn a_stack_is_whole_when_it_leads_to_the_entry_of_its_thread() {
         let folded = "load;clone3;compute;leaf 7\nload;leaf 2\nperf;main 5\nload;computed 1\n";
         assert_eq!(of_folded(folded, Some("load")), (7, 10));
-        let script = "load \n\t  55d leaf\n\t 66d compute\n\nload \n\t 77d leaf\n\n";
-        assert_eq!(of_script(script), (1, 2));
+        let script = "7 \n\t  55d leaf\n\t 66d compute\n\n7 \n\t 77d leaf\n\n8 \n\t 66d compute\n\n";
+        assert_eq!(of_script(script, 7), (1, 2));
     }
 }
