@@ -21,7 +21,9 @@ pub use record::{
     SOCKET_KIND_UNIX_PACKET, SOCKET_KIND_UNIX_STREAM, SOCKET_NAME_BYTES, SocketRow, SocketSeen, SyscallRow, TaskRow,
 };
 pub use sample::{SampleKind, StackSample, ThreadRow, ThreadState, UNWIND_ENDS, UnwindEnd, WAIT_REASONS, WaitReason};
-pub use sched::{CensusRow, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT};
+pub use sched::{
+    CensusRow, CpuSlot, RunAccount, SchedControl, ThreadTimes, WAIT_BY_FILE, WAIT_CALLS, WAIT_CALLS_COMPAT,
+};
 pub use unwind::{
     CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, RBX_UNKNOWN,
     RULE_BITS, RULE_MASK, SpaceRange, TableRange, UnwindRow,
@@ -58,6 +60,8 @@ wire!(
     StackSample,
     ThreadRow,
     ThreadTimes,
+    CpuSlot,
+    RunAccount,
     SchedControl,
     CensusRow,
     SyscallRow,
@@ -85,9 +89,11 @@ const _: () = {
     assert!(size_of::<RecordHeader>() == 16);
     assert!(size_of::<StackSample>() == 24 + 2 * 8 + 4 * 2 + 6 * 4 + 3 * 8);
     assert!(size_of::<ThreadRow>() == 24 + 4 * 8 + 8 + 3 * 8 + 8 * WAIT_REASONS);
-    assert!(size_of::<ThreadTimes>() == 16 + 10 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<ThreadTimes>() == 16 + 9 * 8 + 8 * WAIT_REASONS);
+    assert!(size_of::<CpuSlot>() == 32);
+    assert!(size_of::<RunAccount>() == 16);
     assert!(size_of::<SchedControl>() == 24);
-    assert!(size_of::<CensusRow>() == 8 + size_of::<ThreadRow>() + 4 * 8 + 8);
+    assert!(size_of::<CensusRow>() == 8 + size_of::<ThreadRow>() + 6 * 8 + 8);
     assert!(size_of::<UnwindRow>() == 8);
     assert!(size_of::<MappingEntry>() == 32);
     assert!(size_of::<SpaceRange>() == 8);

@@ -2,8 +2,9 @@
 
 use crate::sample::{ThreadRow, WAIT_REASONS};
 
-/// Where the time of one thread went, in its task storage. Only the CPU that switches the thread writes it; the census
-/// reads it from another one and so looks at `seq` before and after.
+/// Where the time of one thread went up to when it last left a CPU, in its task storage. Only the CPU that it leaves writes
+/// it; the census reads it from another one and so looks at `seq` before and after. What a switch writes comes first: it
+/// lies in two cache lines.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadTimes {
@@ -11,34 +12,32 @@ pub struct ThreadTimes {
     pub epoch: u32,
     /// Odd while it is being written.
     pub seq: u32,
-    /// A [`crate::ThreadState`] as a number.
+    /// A [`crate::ThreadState`] as a number: since `since_ns`, unless a CPU runs it (see [`CpuSlot`]).
     pub state: u16,
     /// A [`crate::WaitReason`] as a number: of the wait that is going on, or of the last one.
     pub reason: u16,
     /// Ties this wait to the stack of the one who ended it; 0 when nobody took that.
     pub pair: u32,
-    /// From when on it was followed.
-    pub first_ns: u64,
-    /// Since when it is in its state.
+    /// When it left its CPU, or when it was begun to be followed: all times below are up to then.
     pub since_ns: u64,
+    /// Time on a CPU.
+    pub run_ns: u64,
+    /// Time it waited for a CPU.
+    pub runq_ns: u64,
+    /// The kernel's own sum of run-queue waits (`sched_info.run_delay`) that is in it.
+    pub delay_seen_ns: u64,
     /// Up to when the present wait has had its chance of being sampled.
     pub charged_ns: u64,
     /// Times it left a CPU.
     pub switches: u64,
-    /// Time on a CPU up to `since_ns`.
-    pub run_ns: u64,
-    /// Time it waited for a CPU up to `since_ns`, without `off_ns`.
-    pub runq_ns: u64,
-    /// Length of the last wait; how much of it was waiting for a CPU is read from the kernel's own sum once that has it.
-    pub off_ns: u64,
-    /// The kernel's own sum of run-queue waits (`sched_info.run_delay`) up to which all is in `runq_ns`.
-    pub delay_seen_ns: u64,
     /// What to add to the scheduler's clock to get the monotonic one, as of the last switch-in; 0 when not known.
     pub clock_offset_ns: u64,
+    /// Time it was blocked, by [`crate::WaitReason`].
+    pub blocked_ns: [u64; WAIT_REASONS],
     /// How much of the last wait has not been sampled yet and shall be; 0 for none.
     pub sample_ns: u64,
-    /// Time it was blocked, by [`crate::WaitReason`], without `off_ns`.
-    pub blocked_ns: [u64; WAIT_REASONS],
+    /// From when on it was followed.
+    pub first_ns: u64,
 }
 
 impl ThreadTimes {
@@ -49,18 +48,45 @@ impl ThreadTimes {
         state: 0,
         reason: 0,
         pair: 0,
-        first_ns: 0,
         since_ns: 0,
-        charged_ns: 0,
-        switches: 0,
         run_ns: 0,
         runq_ns: 0,
-        off_ns: 0,
         delay_seen_ns: 0,
+        charged_ns: 0,
+        switches: 0,
         clock_offset_ns: 0,
-        sample_ns: 0,
         blocked_ns: [0; WAIT_REASONS],
+        sample_ns: 0,
+        first_ns: 0,
     };
+}
+
+/// What the switches of one CPU leave for each other, so that a switch looks one thread up and not two.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CpuSlot {
+    /// When the thread that it runs came in.
+    pub since_ns: u64,
+    /// Which thread that is, if it may be followed; otherwise the last one that may have been.
+    pub tid: u32,
+    /// The thread whose stack shall be taken at the end of the switch; 0 for none.
+    pub wanted: u32,
+    /// What to add to the scheduler's clock to get the monotonic one; 0 when not known.
+    pub clock_offset_ns: u64,
+    /// State of the generator that draws waits.
+    pub random: u64,
+}
+
+/// What the sampler keeps of a thread, in its task storage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RunAccount {
+    /// In which it was begun; of another one, it counts as absent.
+    pub epoch: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Of the thread's run time, what its samples stand for.
+    pub charged_ns: u64,
 }
 
 /// What the agent tells the scheduler's probes at run time.
@@ -100,6 +126,10 @@ pub struct CensusRow {
     pub sp: u64,
     /// User frame pointer there.
     pub bp: u64,
+    /// Register `rbx` there.
+    pub bx: u64,
+    /// Register `rdi` there.
+    pub di: u64,
     /// Bytes of kernel frames that follow.
     pub kernel_len: u32,
     /// 1 when this wait has been told before, with its stack.

@@ -24,6 +24,7 @@ mod probes {
 }
 mod receive_queue;
 mod residency;
+mod run_time;
 mod task;
 mod threads;
 mod unwind;

@@ -38,9 +38,16 @@ pub static WATCH: Array<u64> = Array::with_max_entries(4096, 0);
 #[map]
 pub static SCOPE: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Entry 0: time between two CPU samples, ns, once it is no longer the one that the object was loaded with.
+/// Entry 0: time between two CPU samples, ns, once it is no longer the one that the object was loaded with. Entry 1: how
+/// often somebody else was sampled from then on.
 #[map]
-static PERIODS: Array<u64> = Array::with_max_entries(1, 0);
+static PERIODS: Array<u64> = Array::with_max_entries(2, 0);
+
+/// Changes when somebody else is sampled: what ran unseen before is not charged to a sample. Never 0.
+#[inline(always)]
+pub fn cpu_epoch() -> u32 {
+    PERIODS.get(1).map_or(1, |epoch| *epoch as u32 + 1)
+}
 
 /// Time between two CPU samples, ns: what one stands for.
 #[inline(always)]

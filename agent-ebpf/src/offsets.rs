@@ -30,6 +30,10 @@ offsets! {
     OFF_TASK_STATE
     /// `task_struct.on_cpu`
     OFF_TASK_ON_CPU
+    /// `task_struct.thread_info.cpu`: where it runs or ran last
+    OFF_TASK_CPU
+    /// `task_struct.bpf_storage`: null for a thread that nobody keeps anything for
+    OFF_TASK_STORAGE
     /// `task_struct.start_boottime`
     OFF_TASK_START
     /// `task_struct.comm`
@@ -44,6 +48,8 @@ offsets! {
     OFF_CGROUP_NODE
     /// `kernfs_node.id`
     OFF_NODE_ID
+    /// `task_struct.se.sum_exec_runtime`: nanoseconds it has run, by the kernel's account
+    OFF_TASK_RUN_TIME
     /// `task_struct.sched_info.run_delay`: nanoseconds it has waited for a CPU
     OFF_TASK_RUN_DELAY
     /// `task_struct.sched_info.last_queued`: since when it waits for a CPU, on the scheduler's clock; 0 when it does not

@@ -1,22 +1,30 @@
 //! Where the time of each thread goes: kept in the thread's own storage, freed with it.
 //!
-//! How much of a wait was waiting for a CPU is the kernel's to say: `sched_info.run_delay` is its own sum, exact, and
-//! costs no probe at wakeups. It has the last wait in it once the thread runs, so a wait is split when the thread is next
-//! looked at; until then its whole length stands in `off_ns`.
+//! A thread's totals are brought up to date when it leaves its CPU, all at once: since when it ran is what the CPU noted
+//! when it came in. So a switch looks up the thread that leaves, which is warm, and not the one that comes, which is cold.
+//!
+//! How much of a wait was waiting for a CPU is the kernel's to say: `sched_info.run_delay` is its own sum, exact, and costs
+//! no probe at wakeups. It has the last wait in it once the thread runs.
 
 use core::ffi::c_void;
 
-use agent_common::{SchedControl, ThreadRow, ThreadState, ThreadTimes, WAIT_REASONS};
+use agent_common::{CpuSlot, SchedControl, ThreadRow, ThreadState, ThreadTimes, WAIT_REASONS};
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE};
-use aya_ebpf::helpers::generated::bpf_task_storage_get;
+use aya_ebpf::helpers::generated::{bpf_map_lookup_percpu_elem, bpf_task_storage_get};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::Array;
+use aya_ebpf::maps::{Array, PerCpuArray};
 
-use crate::offsets::{OFF_TASK_LAST_ARRIVAL, OFF_TASK_LAST_QUEUED, OFF_TASK_RUN_DELAY, OFF_TASK_START, of};
+use crate::offsets::{
+    OFF_TASK_CPU, OFF_TASK_LAST_ARRIVAL, OFF_TASK_LAST_QUEUED, OFF_TASK_RUN_DELAY, OFF_TASK_START, OFF_TASK_STORAGE, of,
+};
 
 /// What the agent tells these probes; entry 0.
 #[map]
 pub static SCHED: Array<SchedControl> = Array::with_max_entries(1, 0);
+
+/// What the switches of a CPU leave for each other; entry 0.
+#[map]
+static SLOTS: PerCpuArray<CpuSlot> = PerCpuArray::with_max_entries(1, 0);
 
 /// Totals of followed threads.
 #[btf_map]
@@ -36,7 +44,7 @@ pub struct TaskStorage<T> {
 unsafe impl<T> Sync for TaskStorage<T> {}
 
 impl<T> TaskStorage<T> {
-    const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             r#type: core::ptr::null(),
             key: core::ptr::null(),
@@ -61,25 +69,44 @@ impl Task {
         unsafe { *self.0.byte_add(of(offset)).cast::<T>() }
     }
 
+    /// Likewise, and now: not where it is first used.
+    #[inline(always)]
+    pub fn early<T: Copy>(self, offset: &'static u32) -> T {
+        // SAFETY: as above.
+        unsafe { self.0.byte_add(of(offset)).cast::<T>().read_volatile() }
+    }
+
+    /// Whether it may be followed: a load, where a look-up in vain would be a call.
+    #[inline(always)]
+    pub fn has_storage(self) -> bool {
+        // SAFETY: as above. Volatile, or two of them become one test of both pointers at once, which the verifier refuses.
+        unsafe { self.0.byte_add(of(&OFF_TASK_STORAGE)).cast::<u64>().read_volatile() != 0 }
+    }
+
     /// Its totals, if it is followed now.
     #[inline(always)]
     pub fn times(self, epoch: u32) -> Option<&'static mut ThreadTimes> {
-        self.storage(core::ptr::null_mut(), 0).filter(|times| times.epoch == epoch)
+        self.kept(&raw const THREADS, core::ptr::null(), 0).filter(|times| times.epoch == epoch)
     }
 
     /// Its totals, made if need be, of whatever epoch. Only where no lock of the scheduler is held.
     #[inline(always)]
     pub fn times_made(self) -> Option<&'static mut ThreadTimes> {
-        let begun = (&raw const NOTHING).cast_mut().cast();
-        self.storage(begun, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
+        self.kept_or_made(&raw const THREADS, &NOTHING)
+    }
+
+    /// What `storage` keeps for it, a copy of `begun` if nothing was kept. Only where no lock of the scheduler is held.
+    #[inline(always)]
+    pub fn kept_or_made<T>(self, storage: *const TaskStorage<T>, begun: &'static T) -> Option<&'static mut T> {
+        self.kept(storage, begun, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
     }
 
     #[inline(always)]
-    fn storage(self, begun: *mut c_void, flags: u64) -> Option<&'static mut ThreadTimes> {
-        let map = (&raw const THREADS).cast_mut().cast();
-        // SAFETY: a trusted pointer and a map of task storage. The storage lives as long as the thread; only the CPU that
-        // switches a thread writes it, and the census, which only reads, looks at `seq`.
-        unsafe { bpf_task_storage_get(map, self.0.cast(), begun, flags).cast::<ThreadTimes>().as_mut() }
+    fn kept<T>(self, storage: *const TaskStorage<T>, begun: *const T, flags: u64) -> Option<&'static mut T> {
+        let (map, begun) = (storage.cast_mut().cast(), begun.cast_mut().cast());
+        // SAFETY: a trusted pointer and a map of task storage. What is kept lives as long as the thread; only the CPU that
+        // runs or switches a thread writes it, and the census, which only reads, looks at `seq`.
+        unsafe { bpf_task_storage_get(map, self.0.cast(), begun, flags).cast::<T>().as_mut() }
     }
 }
 
@@ -87,6 +114,38 @@ impl Task {
 #[inline(always)]
 pub fn control() -> Option<&'static SchedControl> {
     SCHED.get(0)
+}
+
+/// The slot of this CPU.
+#[inline(always)]
+pub fn slot() -> Option<&'static mut CpuSlot> {
+    // SAFETY: a per-CPU value that the switches of this CPU write, one after the other; others only read it.
+    SLOTS.get_ptr_mut(0).map(|slot| unsafe { &mut *slot })
+}
+
+/// Since when `task`, whose totals are `times`, runs; 0 when it does not. (Verifiers dislike the half of an `Option` that is
+/// not there.)
+#[inline(always)]
+pub fn runs_since(task: Task, tid: u32, times: &ThreadTimes) -> u64 {
+    let key = 0_u32;
+    let map = (&raw const SLOTS).cast_mut().cast();
+    // SAFETY: a per-CPU array and a key of it. Another CPU may be writing what is found, so it is read word by word.
+    let slot = unsafe { bpf_map_lookup_percpu_elem(map, (&raw const key).cast(), task.get(&OFF_TASK_CPU)) };
+    let slot: *const CpuSlot = slot.cast_const().cast();
+    if !slot.is_null() {
+        // SAFETY: a value of the map, aligned.
+        let (before, since, after) = unsafe {
+            let before = (&raw const (*slot).tid).read_volatile();
+            let since = (&raw const (*slot).since_ns).read_volatile();
+            (before, since, (&raw const (*slot).tid).read_volatile())
+        };
+        // What is older than the totals is left from a time before it last left a CPU.
+        if before == tid && after == tid && since >= times.since_ns {
+            return since;
+        }
+    }
+    // It ran when it was begun to be followed, and has done so ever since.
+    if times.state == ThreadState::Running as u16 { times.since_ns } else { 0 }
 }
 
 /// Starts to follow a thread that is in `state` at `now`.
@@ -104,29 +163,30 @@ pub fn begin(times: &mut ThreadTimes, task: Task, epoch: u32, now: u64, state: T
     times.epoch = epoch;
 }
 
-/// Splits the last wait of a thread that runs.
+/// Splits the wait that ended when the thread came in at `since`: the totals are then up to that time.
 #[inline(always)]
-pub fn settle(times: &mut ThreadTimes, task: Task) {
-    if times.off_ns == 0 {
+pub fn came_in(times: &mut ThreadTimes, task: Task, since: u64) {
+    if since <= times.since_ns {
         return;
     }
+    let waited = since - times.since_ns;
     let delay: u64 = task.get(&OFF_TASK_RUN_DELAY);
-    let queued = share_of_queue(times, delay);
+    let queued = share_of_queue(times, waited, delay);
     times.runq_ns += queued;
-    add_blocked(times, times.off_ns - queued);
+    add_blocked(times, waited - queued);
     times.delay_seen_ns = delay;
-    times.off_ns = 0;
     let arrived: u64 = task.get(&OFF_TASK_LAST_ARRIVAL);
-    times.clock_offset_ns = times.since_ns.wrapping_sub(arrived);
+    times.clock_offset_ns = since.wrapping_sub(arrived);
+    times.since_ns = since;
 }
 
 /// How much of the last wait was waiting for a CPU, by the kernel's sum.
 #[inline(always)]
-pub fn share_of_queue(times: &ThreadTimes, delay: u64) -> u64 {
+pub fn share_of_queue(times: &ThreadTimes, waited: u64, delay: u64) -> u64 {
     if times.reason == PREEMPTED {
-        return times.off_ns; // It never blocked: all of it.
+        return waited; // It never blocked: all of it.
     }
-    delay.wrapping_sub(times.delay_seen_ns).min(times.off_ns)
+    delay.wrapping_sub(times.delay_seen_ns).min(waited)
 }
 
 /// [`ThreadTimes::reason`] of a wait in which the thread could have run all along.
@@ -141,9 +201,13 @@ fn add_blocked(times: &mut ThreadTimes, length: u64) {
 }
 
 /// Copies the totals into `row` as of `now`, or as of its last switch when that was later; returns which. The times are
-/// a copy, so that they fit together.
+/// a copy, so that they fit together; `running` says since when it runs, 0 that it does not.
 #[inline(always)]
-pub fn tell(times: &mut ThreadTimes, task: Task, now: u64, row: &mut ThreadRow) -> u64 {
+pub fn tell(times: &mut ThreadTimes, task: Task, now: u64, running: u64, row: &mut ThreadRow) -> u64 {
+    if running != 0 {
+        came_in(times, task, running);
+        times.state = ThreadState::Running as u16;
+    }
     let time = now.max(times.since_ns);
     let passed = time - times.since_ns;
     row.started_ns = task.get(&OFF_TASK_START);
@@ -151,7 +215,6 @@ pub fn tell(times: &mut ThreadTimes, task: Task, now: u64, row: &mut ThreadRow) 
     row.since_ns = times.since_ns;
     row.switches = times.switches;
     if times.state == ThreadState::Running as u16 {
-        settle(times, task);
         times.run_ns += passed;
     } else if times.state == ThreadState::Runnable as u16 {
         times.runq_ns += passed;

@@ -8,7 +8,7 @@ use aya_ebpf::programs::PerfEventContext;
 
 use crate::emit::{self, From, What};
 use crate::maps::{WATCH_CPU, cpu_period, lost_many, watched};
-use crate::task;
+use crate::{run_time, task};
 
 /// The account of this CPU's timer.
 #[map]
@@ -42,7 +42,8 @@ fn cpu_sample(ctx: PerfEventContext) -> u32 {
     if late != 0 {
         lost_many(LossReason::TimerLate, late);
     }
-    let what = What { kind: SampleKind::Cpu, weight: period, reason: WaitReason::Other, other_tid: 0, pair: 0 };
+    let weight = run_time::weight(period, ran_on);
+    let what = What { kind: SampleKind::Cpu, weight, reason: WaitReason::Other, other_tid: 0, pair: 0 };
     if emit::stack(ctx.as_ptr(), From::Timer, &what) {
         counts.delivered += 1;
     } else {

@@ -16,7 +16,7 @@ use crate::offsets::{
     OFF_TASK_STATE, OFF_TASK_TGID,
 };
 use crate::probes::sched::{chosen, follow};
-use crate::threads::{PREEMPTED, Task, begin, control, tell, write_fence};
+use crate::threads::{PREEMPTED, Task, begin, control, runs_since, tell, write_fence};
 use crate::wait::reason;
 
 /// Kernel frames of a wait that goes on.
@@ -78,18 +78,21 @@ extern "C" fn sched_census(ctx: *mut IterTask) -> i32 {
     };
     // SAFETY: a per-CPU value that only this program uses; it is not nested and does not migrate.
     let scratch = unsafe { &mut *scratch };
-    copy_whole(times, &mut scratch.times);
+    let tid = task.get(&OFF_TASK_PID);
+    let running = copy_whole(times, task, tid, &mut scratch.times);
     let Scratch { row, frames, times: copy } = scratch;
     row.row.pid = task.get(&OFF_TASK_TGID);
-    row.row.tid = task.get(&OFF_TASK_PID);
+    row.row.tid = tid;
     row.row.comm = task.get(&OFF_TASK_COMM);
     row.row.cgroup = cgroup(task);
     row.row.reserved = 0;
-    row.time_ns = tell(copy, task, now, &mut row.row);
+    row.time_ns = tell(copy, task, now, running, &mut row.row);
     // SAFETY: a trusted pointer to a thread that has user registers.
     let regs = unsafe { bpf_task_pt_regs(task.0.cast()) } as *const pt_regs;
     // SAFETY: the helper returns a trusted pointer.
     unsafe { (row.ip, row.sp, row.bp) = ((*regs).rip, (*regs).rsp, (*regs).rbp) };
+    // SAFETY: the same.
+    unsafe { (row.bx, row.di) = ((*regs).rbx, (*regs).rdi) };
     row.weight_ns = 0;
     row.kernel_len = 0;
     row.told = u32::from(copy.charged_ns > copy.since_ns);
@@ -117,20 +120,23 @@ extern "C" fn sched_census(ctx: *mut IterTask) -> i32 {
     0
 }
 
-/// A copy whose parts fit together, or the last that could be had.
+/// A copy whose parts fit together, or the last that could be had, and since when the thread runs; 0 if it does not.
 #[inline(always)]
-fn copy_whole(times: &ThreadTimes, copy: &mut ThreadTimes) {
+fn copy_whole(times: &ThreadTimes, task: Task, tid: u32, copy: &mut ThreadTimes) -> u64 {
+    let mut running = 0;
     for _ in 0..TRIES {
         // SAFETY: a valid reference; volatile, because another CPU may be writing it.
         let before = unsafe { (&raw const times.seq).read_volatile() };
         write_fence();
         *copy = *times;
+        running = runs_since(task, tid, copy);
         write_fence();
         // SAFETY: as above.
         if before & 1 == 0 && unsafe { (&raw const times.seq).read_volatile() } == before {
-            return;
+            break;
         }
     }
+    running
 }
 
 /// What a thread that was there before is doing.

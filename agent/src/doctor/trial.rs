@@ -77,6 +77,7 @@ fn try_case(runtime: &tokio::runtime::Runtime, source: &mut EbpfSource, trial: &
         let wanted = (trial.wanted)(pid);
         let lacks = source.apply(&wanted);
         let acted = lacks.is_empty().then(|| act(runtime, source, trial.act));
+        let remarks = source.remarks();
         source.apply(&Wanted::default());
         let came = match acted {
             None => return missing(trial.name, lacks.join("; "), REPORT),
@@ -84,8 +85,11 @@ fn try_case(runtime: &tokio::runtime::Runtime, source: &mut EbpfSource, trial: &
             Some(Ok(came)) => came,
         };
         match (trial.judge)(&came, pid) {
-            Outcome::Seen(what) if not_seen.is_empty() => return ok(trial.name, what),
-            Outcome::Seen(what) => return ok(trial.name, format!("{what}; before that {}", not_seen.join("; "))),
+            Outcome::Seen(what) => {
+                let tried = (!not_seen.is_empty()).then(|| format!("before that {}", not_seen.join("; ")));
+                let said: Vec<String> = [what].into_iter().chain(remarks).chain(tried).collect();
+                return ok(trial.name, said.join("; "));
+            }
             Outcome::NotSeen(cause) => not_seen.push(cause),
         }
         if not_seen.len() == TRIES {

@@ -166,12 +166,22 @@ impl Probes {
         let was_attached = self.is_attached(Family::Cpu);
         self.detach(Family::Cpu);
         self.cpu_factor = factor;
-        let failed = |cause| LoadError::Map { what: "set the sampling period", cause };
         let period = self.cpu_period().0;
+        self.set_period_entry(0, period)?;
+        if was_attached { self.attach(Family::Cpu) } else { Ok(()) }
+    }
+
+    /// Somebody else is sampled from now on: what has run unseen is not charged to anybody's next sample.
+    pub fn forget_run_times(&mut self) -> Result<(), LoadError> {
+        self.cpu_epoch = self.cpu_epoch.wrapping_add(1);
+        self.set_period_entry(1, u64::from(self.cpu_epoch))
+    }
+
+    fn set_period_entry(&mut self, entry: u32, value: u64) -> Result<(), LoadError> {
+        let failed = |cause| LoadError::Map { what: "set the sampling period", cause };
         let map = self.ebpf.map_mut("PERIODS").ok_or(MapError::InvalidName { name: "PERIODS".to_owned() });
         let mut periods: Array<_, u64> = map.and_then(Array::try_from).map_err(failed)?;
-        periods.set(0, period, 0).map_err(failed)?;
-        if was_attached { self.attach(Family::Cpu) } else { Ok(()) }
+        periods.set(entry, value, 0).map_err(failed)
     }
 
     /// Runs the walk over the descriptors of watched processes and returns what it wrote.

@@ -185,6 +185,8 @@ pub struct Probes {
     pub(super) links: Links,
     /// CPU samples are so many times as rare as the options say.
     pub(super) cpu_factor: u32,
+    /// How often somebody else was sampled from then on.
+    pub(super) cpu_epoch: u16,
     /// While it is held the kernel keeps run times.
     run_times: Option<std::os::fd::OwnedFd>,
     diagnostics: Diagnostics,
@@ -226,6 +228,7 @@ impl Probes {
             options,
             links: Links::default(),
             cpu_factor: 1,
+            cpu_epoch: 0,
             run_times: None,
             diagnostics,
         })

@@ -51,15 +51,18 @@ impl Probes {
         }
     }
 
-    /// What is worth knowing of the way that is taken; nothing where it is the best.
+    /// Which way is taken, and what is worth knowing of it where there is a better one.
     pub fn remark_on_waits(&self) -> Option<String> {
         match self.links.stacks_of_waits.as_ref()? {
-            StacksOfWaits::SwitchEnd(_) => None,
+            StacksOfWaits::SwitchEnd(_) => {
+                Some("stacks of waits are taken at the end of a switch, by the tracepoint sched_exit_tp".to_owned())
+            }
             StacksOfWaits::Kprobe(_, function) => Some(format!(
-                "sched: stacks of waits are taken by a kprobe on {function} (the tracepoint sched_exit_tp came with Linux 6.18)"
+                "stacks of waits are taken at the end of a switch, by a kprobe on {function} (the tracepoint sched_exit_tp \
+                 came with Linux 6.18)"
             )),
             StacksOfWaits::SyscallReturn(_) => Some(
-                "sched: stacks of waits are taken at the thread's next return from a system call, so that page faults and \
+                "stacks of waits are taken at the thread's next return from a system call, so that page faults and \
                  preemption are charged to a later place; totals are exact (Linux 6.18 has sched_exit_tp; before that it \
                  needs CONFIG_KPROBES)"
                     .to_owned(),

@@ -267,6 +267,7 @@ impl Agent {
             budget,
             names,
             attached: self.source.attached(),
+            remarks: self.source.remarks(),
             degraded,
         };
         self.views.send_replace(Arc::new(view));

@@ -90,6 +90,15 @@ impl LiveSource {
         }
     }
 
+    /// What is worth knowing of the way in which facts come.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        match self {
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf(source) => source.remarks(),
+            Self::Host(_, _) => Vec::new(),
+        }
+    }
+
     /// Has the kernel keep the run time of the probes, or no more.
     pub(super) fn measure_run_time(&mut self, on: Measuring) {
         match self {

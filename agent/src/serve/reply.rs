@@ -55,6 +55,9 @@ pub struct HealthJson {
     pub paused: bool,
     /// Probes attached now.
     pub attached: Vec<String>,
+    /// What is worth knowing of the way in which they see.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     /// What cannot be seen here, each with its cause.
     pub degraded: Vec<String>,
 }

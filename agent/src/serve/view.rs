@@ -50,6 +50,8 @@ pub struct View {
     pub own: OwnCost,
     /// Which probes are attached.
     pub attached: Vec<&'static str>,
+    /// What is worth knowing of the way in which they see.
+    pub remarks: Vec<String>,
     /// What cannot be seen here, each with its cause.
     pub degraded: Vec<String>,
 }

@@ -122,6 +122,9 @@ impl EbpfSource {
     pub fn apply(&mut self, wanted: &Wanted) -> Vec<String> {
         let mut degraded =
             self.host.apply(&Wanted { cpu: None, sched: None, syscalls: None, sockets: None, ..wanted.clone() });
+        if self.wanted.cpu != wanted.cpu {
+            degraded.extend(self.probes.forget_run_times().err().map(|error| error.to_string()));
+        }
         let refollow = self.sched.prepare((&mut self.probes, &mut self.stacks), &self.wanted, wanted);
         degraded.extend(refollow.err().map(|error| error.to_string()));
         if let Err(error) = self.watch(wanted) {
@@ -229,7 +232,7 @@ impl EbpfSource {
             .collect()
     }
 
-    /// What is worth knowing of the way in which facts come, where a better one exists.
+    /// What is worth knowing of the way in which facts come.
     pub fn remarks(&self) -> Vec<String> {
         self.probes.remark_on_waits().into_iter().collect()
     }

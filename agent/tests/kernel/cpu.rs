@@ -12,6 +12,8 @@ use crate::kit::{Probes, Subject, close};
 
 pub(crate) const CASES: &[(&str, fn())] = &[
     ("time_is_charged_to_the_function_that_spends_it", time_is_charged_to_the_function_that_spends_it),
+    ("short_bursts_are_charged_with_all_the_time_they_took", short_bursts_are_charged_with_all_the_time_they_took),
+    ("a_change_of_the_period_loses_no_time", a_change_of_the_period_loses_no_time),
     ("processes_that_nobody_watches_are_not_sampled", processes_that_nobody_watches_are_not_sampled),
 ];
 
@@ -47,6 +49,43 @@ fn time_is_charged_to_the_function_that_spends_it() {
     };
     close("share of the inner function", below("spin_in_the_inner_function"), total, 5, 0);
     close("stacks that reach main", below("subject::spin"), total, 5, 0);
+}
+
+/// What the samples of a process stand for, and the CPU time that it says it took.
+fn charged(task: &str, then: impl FnOnce(&mut Probes)) -> (u64, u64, Probes) {
+    let mut subject = Subject::start(task);
+    let options = LoadOptions { hertz: 997, ..LoadOptions::default() };
+    let mut probes = Probes::load(options);
+    probes.watch(&Wanted { cpu: Some(Scope::Pids([subject.pid()].into())), ..Wanted::default() });
+    subject.go();
+    then(&mut probes);
+    let (_subject, said) = probes.while_heard(subject);
+    let cpu_ns = serde_json::from_str::<serde_json::Value>(&said).expect("JSON")["cpu_ns"].as_u64().expect("a number");
+    (probes.seen().samples.iter().map(|sample| sample.weight).sum(), cpu_ns, probes)
+}
+
+fn short_bursts_are_charged_with_all_the_time_they_took() {
+    let (charged, cpu_ns, _) = charged("bursts 3000", |_| {});
+    // Before the first sample and after the last one it ran unseen, and a period's worth of that is charged.
+    close("charged", charged, cpu_ns, 2, 6_000_000);
+}
+
+fn a_change_of_the_period_loses_no_time() {
+    let mut means = Vec::new();
+    let (charged, cpu_ns, _) = charged("spin 3400", |probes| {
+        // Samples wait for the tables of their files; by then these are made.
+        probes.run_for(Nanos::from_millis(1200));
+        for factor in [1, 8, 2, 1] {
+            probes.thin(factor);
+            let before = probes.seen().samples.len();
+            probes.run_for(Nanos::from_millis(500));
+            let weights = probes.seen().samples[before..].iter().map(|sample| sample.weight);
+            means.push(weights.clone().sum::<u64>() / weights.count().max(1) as u64);
+        }
+    });
+    close("charged", charged, cpu_ns, 1, 20_000_000);
+    let [once, eighth, half, again] = means[..] else { panic!("four spans") };
+    assert!(eighth > 4 * once && half > once * 3 / 2 && eighth > 4 * again, "{means:?}: the period did not change");
 }
 
 fn processes_that_nobody_watches_are_not_sampled() {

@@ -112,6 +112,11 @@ impl Probes {
         assert_eq!(self.source.apply(wanted), Vec::<String>::new(), "everything can be attached here");
     }
 
+    /// Samples CPUs so many times as rarely.
+    pub(crate) fn thin(&mut self, factor: u32) {
+        assert_eq!(self.source.thin(factor, 1), None, "the period can be changed");
+    }
+
     pub(crate) fn attached(&self) -> Vec<&'static str> {
         self.source.attached()
     }
@@ -129,8 +134,14 @@ impl Probes {
 
     /// Lets `subject` act while ticks pass, and returns what it said.
     pub(crate) fn while_acting(&mut self, mut subject: Subject) -> (Subject, String) {
+        subject.go();
+        self.while_heard(subject)
+    }
+
+    /// Lets ticks pass until `subject`, which acts, says what it has to say, and returns that.
+    pub(crate) fn while_heard(&mut self, mut subject: Subject) -> (Subject, String) {
         let acting = std::thread::spawn(move || {
-            let said = subject.act();
+            let said = subject.hear();
             (subject, said)
         });
         while !acting.is_finished() {

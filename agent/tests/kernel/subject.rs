@@ -26,6 +26,7 @@ pub(crate) fn run(task: &str) {
         ["getppid", calls, threads] => getppid(number(calls), number(threads)),
         ["mix", rounds] => mix(number(rounds)),
         ["spin", millis] => spin(number(millis)),
+        ["bursts", millis] => bursts(number(millis)),
         ["socket", kind, pattern] => socket(kind, pattern),
         ["spawn", processes] => spawn(number(processes)),
         ["short", connections] => short(number(connections)),
@@ -108,9 +109,30 @@ fn spin(millis: u64) {
     tell("ready");
     line();
     std::hint::black_box(spin_in_the_outer_function(Duration::from_millis(millis)));
-    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    tell(&format!("{{\"cpu_ns\":{}}}", cpu.tv_sec * 1_000_000_000 + cpu.tv_nsec));
+    tell(&format!("{{\"cpu_ns\":{}}}", process_cpu()));
     line();
+}
+
+/// 50 µs of work, then 450 µs of sleep, again and again.
+fn bursts(millis: u64) {
+    tell("ready");
+    line();
+    let before = process_cpu();
+    let start = now();
+    while start.elapsed() < Duration::from_millis(millis) {
+        let burst = now();
+        while burst.elapsed() < Duration::from_micros(50) {
+            std::hint::black_box(spin_in_the_inner_function(1000));
+        }
+        sleep(Duration::from_micros(450));
+    }
+    tell(&format!("{{\"cpu_ns\":{}}}", process_cpu() - before));
+    line();
+}
+
+fn process_cpu() -> i64 {
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    cpu.tv_sec * 1_000_000_000 + cpu.tv_nsec
 }
 
 #[expect(clippy::disallowed_methods, reason = "a subject lives in real time: its sleeps are what is measured")]

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use agent_common::UnwindEnd;
+use agent_common::{SampleKind, UnwindEnd};
 
 use crate::aggregate::ledger::Ledger;
 use crate::aggregate::lost::Lost;
@@ -47,7 +47,7 @@ fn write(text: &mut String, account: &Account<'_>) -> std::fmt::Result {
         if *kind == ProfileKind::Cpu && arrived != ledger.0.delivered {
             writeln!(text, "delivered {} but read {arrived}: records were lost on the way", ledger.0.delivered)?;
         }
-        cpu_time(text, ledger, *charged)?;
+        cpu_time(text, counts, *charged)?;
     }
     for (reason, count) in lost.by_reason().into_iter().filter(|(_, count)| *count > 0) {
         writeln!(text, "lost: {reason} {count}")?;
@@ -60,8 +60,9 @@ fn write(text: &mut String, account: &Account<'_>) -> std::fmt::Result {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a percentage with one digit")]
-fn cpu_time(text: &mut String, ledger: &Ledger, charged: Option<(Nanos, &str)>) -> std::fmt::Result {
-    let delivered = ledger.delivered_time();
+fn cpu_time(text: &mut String, counts: &StackCounts, charged: Option<(Nanos, &str)>) -> std::fmt::Result {
+    let running = counts.counts.iter().filter(|(key, _)| key.kind == SampleKind::Cpu);
+    let delivered = Nanos(running.fold(0, |sum: u64, (_, tally)| sum.saturating_add(tally.weight)));
     write!(text, "CPU time {:.3} s delivered", delivered.as_secs_f64())?;
     if let Some((charged, whom)) = charged.filter(|(charged, _)| charged.0 > 0) {
         let more = (delivered.0 as f64 / charged.0 as f64 - 1.0) * 100.0;

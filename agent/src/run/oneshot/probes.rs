@@ -46,6 +46,7 @@ pub fn watch_subject(
             bail!("{}", degraded.join("; "));
         }
         let start = monotonic();
+        say(&source.remarks());
         say_attached();
         subject.attached()?;
         let progress = progress(watching.length);
@@ -81,6 +82,13 @@ pub fn watch_subject(
             }
         }
     })
+}
+
+#[expect(clippy::print_stderr, reason = "it stands beside the ledger, whatever the log level")]
+fn say(remarks: &[String]) {
+    for remark in remarks {
+        eprintln!("{remark}");
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "a program that waits for this line needs it whatever the log level")]

@@ -32,6 +32,7 @@ pub async fn health(State(app): State<App>) -> Result<Json<HealthJson>, Refusal>
         tick_age_ms: age.0 / 1_000_000,
         paused: view.paused,
         attached: view.attached.iter().map(|probe| (*probe).to_owned()).collect(),
+        remarks: view.remarks.clone(),
         degraded: view.degraded.clone(),
     }))
 }

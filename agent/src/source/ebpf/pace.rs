@@ -4,8 +4,6 @@
 
 use crate::units::Nanos;
 
-/// Samples a second above which the period rises.
-const MOST: u64 = 500;
 /// Longest period: what is sampled may stand for seconds, not for minutes.
 const LONGEST: u64 = 8 * Nanos::SECOND.0;
 /// It rises at most so many times over in one step: one burst says little.
@@ -19,13 +17,15 @@ const HEAD_START: u64 = 16;
 pub(super) struct Pace {
     shortest: u64,
     period: u64,
+    /// Samples a second above which the period rises.
+    most: u64,
 }
 
 impl Pace {
     /// Starts well above `shortest`, so that a busy host makes no burst, and never goes below it.
-    pub(super) fn new(shortest: u64) -> Self {
+    pub(super) fn new(shortest: u64, most: u64) -> Self {
         let shortest = shortest.clamp(1, LONGEST);
-        Self { shortest, period: shortest.saturating_mul(HEAD_START).min(LONGEST) }
+        Self { shortest, period: shortest.saturating_mul(HEAD_START).min(LONGEST), most }
     }
 
     /// Never goes below `shortest` from now on.
@@ -39,9 +39,10 @@ impl Pace {
         self.period
     }
 
-    /// So many samples came within one tick: returns whether the period changed.
-    pub(super) fn observe(&mut self, samples: u64) -> bool {
-        let most = MOST / 10;
+    /// So many samples came within `span`: returns whether the period changed.
+    pub(super) fn observe(&mut self, samples: u64, span: Nanos) -> bool {
+        // A pause tells no more than a second does.
+        let most = (self.most * span.0.min(Nanos::SECOND.0) / Nanos::SECOND.0).max(1);
         let before = self.period;
         if samples > most {
             let times = samples.div_ceil(most).min(STEEPEST);
@@ -59,18 +60,20 @@ mod tests {
 
     #[test]
     fn it_settles_where_samples_come_at_a_bounded_rate_and_returns_when_they_stop() {
-        let base = 10_000_000;
-        let mut pace = Pace::new(base);
-        // 400 threads that wait all the time: 40 s of waiting a tick.
-        let samples = |period: u64| 40 * Nanos::SECOND.0 / period;
-        for _ in 0..40 {
-            pace.observe(samples(pace.period()));
+        let (base, most) = (10_000_000, 150);
+        for tick in [Nanos::TICK, Nanos(5 * Nanos::TICK.0)] {
+            let mut pace = Pace::new(base, most);
+            // 400 threads that wait all the time.
+            let samples = |period: u64| 400 * tick.0 / period;
+            for _ in 0..40 {
+                pace.observe(samples(pace.period()), tick);
+            }
+            let rate = samples(pace.period()) * Nanos::SECOND.0 / tick.0;
+            assert!((most / 5..=most).contains(&rate), "{rate} samples a second");
+            for _ in 0..40 {
+                pace.observe(0, tick);
+            }
+            assert_eq!(pace.period(), base);
         }
-        let rate = samples(pace.period()) * 10;
-        assert!((100..=MOST).contains(&rate), "{rate} samples a second");
-        for _ in 0..40 {
-            pace.observe(0);
-        }
-        assert_eq!(pace.period(), base);
     }
 }

@@ -15,17 +15,24 @@ use super::pace::Pace;
 use super::stacks::Stacks;
 use super::wait_calls;
 use crate::event::{RawBatch, encode};
+use crate::kernel::unwind::{Ip, Registers};
 use crate::kernel::{LoadError, LoadOptions, Probes};
 use crate::source::Wanted;
 use crate::source::clock::monotonic;
 use crate::units::{Nanos, Pid};
 
-/// Ticks between two censuses of up to [`ROWS_A_SECOND`] threads.
-const CENSUS_TICKS: u64 = 10;
 /// Rows a second that are spent on it; more threads are asked less often.
 const ROWS_A_SECOND: usize = 1000;
 /// Slowest: once in a profile window.
-const SLOWEST: u64 = 100;
+const SLOWEST: u64 = 10;
+
+/// Stacks of waits a second, at the most and about: each takes some microseconds of the thread that has waited, and ten
+/// seconds of them tell a share to within two points. Big hosts switch more, and get more.
+const WAITS: u64 = 150;
+const WAITS_A_CPU: u64 = 40;
+/// Likewise of wakers; with each comes the stack of the one who was woken.
+const WAKERS: u64 = 100;
+const WAKERS_A_CPU: u64 = 25;
 
 /// What the source keeps of it.
 pub(super) struct Sched {
@@ -37,13 +44,15 @@ pub(super) struct Sched {
     wakeups: Pace,
     sampled: u64,
     woken: u64,
+    /// When the paces were last told what came.
+    told: Nanos,
     /// Rows of a census that was taken between two ticks.
     pending: RawBatch,
     /// Stacks of waits that go on, by thread and begin of the wait.
     stacks: HashMap<(u32, u64), Standing>,
     rows: usize,
-    ticks: u64,
-    due: u64,
+    /// When the next census is.
+    due: Nanos,
     failed: bool,
 }
 
@@ -62,19 +71,20 @@ impl Sched {
             let failed = |cause| LoadError::Map { what: "fill the table of wait reasons", cause };
             reasons.set(entry, reason, 0).map_err(failed)?;
         }
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
         Ok(Self {
             control: probes.map("SCHED")?,
             _reasons: reasons,
             orders: SchedControl::default(),
-            waits: Pace::new(options.period()),
-            wakeups: Pace::new(1),
+            waits: Pace::new(options.period(), WAITS.max(WAITS_A_CPU * cpus)),
+            wakeups: Pace::new(1, WAKERS.max(WAKERS_A_CPU * cpus)),
+            told: Nanos(0),
             sampled: 0,
             woken: 0,
             pending: RawBatch::new(),
             stacks: HashMap::new(),
             rows: 0,
-            ticks: 0,
-            due: 0,
+            due: Nanos(0),
             failed: false,
         })
     }
@@ -119,7 +129,7 @@ impl Sched {
 
     /// The next tick takes a census.
     pub(super) fn hurry(&mut self) {
-        self.due = self.ticks;
+        self.due = Nanos(0);
     }
 
     /// Counts a record of the ring buffer.
@@ -149,7 +159,8 @@ impl Sched {
     ) {
         batch.push_records(&self.pending);
         self.pending.clear();
-        if self.ticks >= self.due {
+        let now = monotonic();
+        if now >= self.due {
             match self.census((probes, stacks), batch, seen) {
                 Ok(()) => self.failed = false,
                 Err(error) if !std::mem::replace(&mut self.failed, true) => {
@@ -158,11 +169,12 @@ impl Sched {
                 Err(_said) => {}
             }
             let seconds = u64::try_from(self.rows.div_ceil(ROWS_A_SECOND)).unwrap_or(SLOWEST).max(1);
-            self.due = self.ticks + (CENSUS_TICKS * seconds).min(SLOWEST);
+            // Half a tick early, so that it is not a whole one late.
+            self.due = now + Nanos::from_secs(seconds.min(SLOWEST)).since(Nanos(Nanos::TICK.0 / 2));
         }
-        self.ticks += 1;
         let (sampled, woken) = (std::mem::take(&mut self.sampled), std::mem::take(&mut self.woken));
-        let changed = [self.waits.observe(sampled), self.wakeups.observe(woken)];
+        let span = now.since(std::mem::replace(&mut self.told, now));
+        let changed = [self.waits.observe(sampled, span), self.wakeups.observe(woken, span)];
         if changed != [false; 2] {
             self.orders.period_ns = self.waits.period();
             if self.orders.wake_one_in > 0 {
@@ -221,7 +233,10 @@ impl Sched {
 
 fn read_stacks(row: &CensusRow, kernel: &[u8], unwinder: &mut Stacks) -> Standing {
     let kernel = kernel.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-    Standing { kernel, user: unwinder.standing(row.row.pid, Nanos(row.time_ns), (row.ip, row.sp, row.bp)) }
+    let CensusRow { ip, sp, bp, bx, di, .. } = *row;
+    // The address after a system call: it is in the function that made it, whichever way it is looked up.
+    let registers = Registers { ip, sp, bp, bx: Some(bx), di: Some(di), at: Ip::Next };
+    Standing { kernel, user: unwinder.standing(row.row.pid, Nanos(row.time_ns), registers) }
 }
 
 fn tell_wait(batch: &mut RawBatch, row: &CensusRow, stacks: &Standing, unwinder: &mut Stacks) {
