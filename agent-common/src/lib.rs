@@ -93,7 +93,7 @@ const _: () = {
     assert!(size_of::<CpuSlot>() == 32);
     assert!(size_of::<RunAccount>() == 16);
     assert!(size_of::<SchedControl>() == 24);
-    assert!(size_of::<CensusRow>() == 8 + size_of::<ThreadRow>() + 4 * 8 + 8);
+    assert!(size_of::<CensusRow>() == 8 + size_of::<ThreadRow>() + 6 * 8 + 8);
     assert!(size_of::<UnwindRow>() == 8);
     assert!(size_of::<MappingEntry>() == 32);
     assert!(size_of::<SpaceRange>() == 8);

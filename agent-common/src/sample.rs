@@ -135,9 +135,9 @@ impl UnwindEnd {
 pub const UNWIND_ENDS: usize = UnwindEnd::ALL.len();
 
 /// One sample: kernel and user stack of the same instant. `kernel_len` bytes of kernel frames follow, then `user_len` of
-/// user frames, both innermost first, then `copied_len` bytes where the unwinder could not go on: the register `rbx` there (0
-/// when it is not known), an address at or above `resume_sp`, and the user stack from there on. The agent goes on before
-/// anybody else sees the record, and takes these bytes out.
+/// user frames, both innermost first, then `copied_len` bytes where the unwinder could not go on: the registers `rbx` and
+/// `rdi` there (0 when they are not known), an address at or above `resume_sp`, and the user stack from there on. The agent
+/// goes on before anybody else sees the record, and takes these bytes out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct StackSample {
@@ -167,7 +167,7 @@ pub struct StackSample {
     pub kernel_len: u32,
     /// Bytes of user frames that follow the kernel's.
     pub user_len: u32,
-    /// Bytes that follow the frames: a register, an address and a part of the user stack.
+    /// Bytes that follow the frames: registers, an address and a part of the user stack.
     pub copied_len: u32,
     /// User whose process it is; 0 also where that is not known or where its real and its effective user differ, so
     /// that no ordinary user is taken for its owner.

@@ -126,6 +126,10 @@ pub struct CensusRow {
     pub sp: u64,
     /// User frame pointer there.
     pub bp: u64,
+    /// Register `rbx` there.
+    pub bx: u64,
+    /// Register `rdi` there.
+    pub di: u64,
     /// Bytes of kernel frames that follow.
     pub kernel_len: u32,
     /// 1 when this wait has been told before, with its stack.

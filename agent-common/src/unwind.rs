@@ -63,11 +63,14 @@ pub enum CfaRule {
     Unsupported = 8,
     /// `rbx` + 8 × `cfa`.
     Rbx = 9,
+    /// Stack pointer + 8 × `cfa`, and the return address in `rdi`: the few instructions in which glibc's `vfork` keeps it
+    /// out of the stack that parent and child share. Only of the innermost frame that register is known.
+    Rdi = 10,
 }
 
 impl CfaRule {
     /// Every rule, by its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Gap,
         Self::Rsp,
         Self::Rbp,
@@ -78,6 +81,7 @@ impl CfaRule {
         Self::Entry,
         Self::Unsupported,
         Self::Rbx,
+        Self::Rdi,
     ];
 
     /// The rule of a row.

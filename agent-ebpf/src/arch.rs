@@ -9,6 +9,7 @@ pub struct Registers {
     pub sp: u64,
     pub bp: u64,
     pub bx: u64,
+    pub di: u64,
     /// Whether the code is 64-bit: the stack of 32-bit code has other words.
     pub wide: bool,
     /// Whether the thread is replacing its program: from some moment on its old stack is gone, and the new one has not begun.
@@ -43,6 +44,7 @@ pub fn user_registers() -> Registers {
         sp: regs.rsp,
         bp: regs.rbp,
         bx: regs.rbx,
+        di: regs.rdi,
         wide: regs.cs == USER_CS,
         replacing: call == EXECVE || call == EXECVEAT,
     }

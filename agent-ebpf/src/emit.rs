@@ -25,8 +25,10 @@ const PAGE: usize = 4096;
 const WORD: usize = 8;
 /// Most pages of a user stack that are copied; the first of them is mostly a part of one.
 const COPIED_PAGES: usize = 4;
-/// A ring buffer that is filled further takes no copies: they must never displace samples.
-const ROOM_FOR_COPIES: u64 = 2 << 20;
+/// A ring buffer that is filled further takes copies of two pages, in which most stacks lie.
+const ROOM_FOR_WHOLE_COPIES: u64 = 512 << 10;
+/// One that is filled further takes no copies: they must never displace samples.
+const ROOM_FOR_COPIES: u64 = 2560 << 10;
 
 /// A record under construction, and what is needed for it.
 #[repr(C)]
@@ -131,21 +133,23 @@ pub fn stack(ctx: *mut c_void, from: From, what: &What) -> bool {
     sent
 }
 
-/// Puts what the agent needs to go on behind byte `begin` of the frames, and over the last frame before it: a register, where
+/// Puts what the agent needs to go on behind byte `begin` of the frames, and over the last frame before it: registers, where
 /// the copy begins, and the copy of the user stack from where the walk ended. Returns how many bytes these have.
 #[inline(never)]
 fn copy(scratch: &mut Scratch, begin: usize) -> usize {
-    if SAMPLES.query(u64::from(BPF_RB_AVAIL_DATA)) > ROOM_FOR_COPIES {
+    let filled = SAMPLES.query(u64::from(BPF_RB_AVAIL_DATA));
+    if filled > ROOM_FOR_COPIES {
         return 0;
     }
+    let pages = if filled > ROOM_FOR_WHOLE_COPIES { 2 } else { COPIED_PAGES };
     let (_, sp, _, _) = scratch.walk.registers();
     let mut first = sp;
     let mut copied = 0_usize;
     // Page by page: what follows the stack is not there to be read, nor is what was never written.
     let mut length = PAGE - (sp as usize & (PAGE - 1));
-    for _ in 0..COPIED_PAGES {
-        let at = begin.wrapping_add(WORD).wrapping_add(copied);
-        if at > FRAMES_BYTES + (COPIED_PAGES - 1) * PAGE || length > PAGE {
+    for page in 0..COPIED_PAGES {
+        let at = begin.wrapping_add(2 * WORD).wrapping_add(copied);
+        if at > FRAMES_BYTES + (COPIED_PAGES - 1) * PAGE || length > PAGE || page >= pages {
             break;
         }
         let from = first.wrapping_add(copied as u64) as *const c_void;
@@ -164,10 +168,10 @@ fn copy(scratch: &mut Scratch, begin: usize) -> usize {
     if copied == 0 || over > FRAMES_BYTES {
         return 0;
     }
-    let bx = scratch.walk.bx();
+    let words = [scratch.walk.bx(), scratch.walk.di(), first];
     // SAFETY: the copy begins behind them, in the same array.
-    unsafe { scratch.frames.as_mut_ptr().add(over).cast::<[u64; 2]>().write_unaligned([bx, first]) };
-    copied + 2 * WORD
+    unsafe { scratch.frames.as_mut_ptr().add(over).cast::<[u64; 3]>().write_unaligned(words) };
+    copied + 3 * WORD
 }
 
 /// The length that the helper for kernel stacks gave, or 0 with the failure counted.

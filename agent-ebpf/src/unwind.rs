@@ -63,6 +63,8 @@ pub struct Walk {
     bx: u64,
     /// Where the one of this frame is saved: read when it is needed, which is rarely. [`UNSAVED`] or [`UNKNOWN`] otherwise.
     bx_at: u64,
+    /// The register `rdi` of the innermost frame; 0 in all others, where nobody knows it.
+    di: u64,
     /// The mapping of the frame before: callers and callees are neighbours.
     mapping: MappingEntry,
     /// Its table.
@@ -106,6 +108,7 @@ pub fn user_stack(from: From, scratch: &mut Scratch, begin: usize) -> Ended {
     walk.bp = start.bp;
     walk.bx = start.bx;
     walk.bx_at = UNSAVED;
+    walk.di = start.di;
     walk.mapping = MappingEntry { bias: 0, begin: 0, end: 0, table: 0, reserved: 0 };
     walk.table = TableRange { start: 0, len: 0 };
     walk.at = begin as u32;
@@ -147,6 +150,12 @@ impl Walk {
     #[inline(always)]
     pub fn registers(&self) -> (u64, u64, u64, u32) {
         (self.ip, self.sp, self.bp, self.exact)
+    }
+
+    /// The register `rdi` where it ended; 0 when it is not known.
+    #[inline(always)]
+    pub fn di(&self) -> u64 {
+        self.di
     }
 
     /// The register `rbx` where it ended; 0 when it is not known.
@@ -226,6 +235,7 @@ const RSP_DEREF: u8 = CfaRule::RspDeref as u8;
 const SIGNAL: u8 = CfaRule::Signal as u8;
 const ENTRY: u8 = CfaRule::Entry as u8;
 const RBX: u8 = CfaRule::Rbx as u8;
+const RDI: u8 = CfaRule::Rdi as u8;
 
 /// Finds the caller by `row`, the bytes of an [`UnwindRow`].
 #[inline(always)]
@@ -257,6 +267,7 @@ fn apply(walk: &mut Walk, row: u64, relative: u64) -> u32 {
         SIGNAL => return signal(walk, walk.sp.wrapping_add(offset)),
         GAP => return follow(walk, UnwindEnd::NoRow),
         ENTRY => return UnwindEnd::Entry as u32,
+        RDI if walk.di != 0 => return go(walk, walk.di, walk.sp.wrapping_add(offset), walk.bp, 0),
         _ => return UnwindEnd::Unsupported as u32,
     };
     // A frame has a size; only a signal handler may run on a stack that lies anywhere.
@@ -332,6 +343,7 @@ fn go(walk: &mut Walk, ip: u64, sp: u64, bp: u64, exact: u32) -> u32 {
     walk.sp = sp;
     walk.bp = bp;
     walk.exact = exact;
+    walk.di = 0;
     GOES_ON
 }
 

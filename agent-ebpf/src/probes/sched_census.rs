@@ -88,6 +88,8 @@ extern "C" fn sched_census(ctx: *mut IterTask) -> i32 {
     let regs = unsafe { bpf_task_pt_regs(task.0.cast()) } as *const pt_regs;
     // SAFETY: the helper returns a trusted pointer.
     unsafe { (row.ip, row.sp, row.bp) = ((*regs).rip, (*regs).rsp, (*regs).rbp) };
+    // SAFETY: the same.
+    unsafe { (row.bx, row.di) = ((*regs).rbx, (*regs).rdi) };
     row.weight_ns = 0;
     row.kernel_len = 0;
     row.told = u32::from(copy.charged_ns > copy.since_ns);

@@ -14,6 +14,7 @@ use super::table::Skipped;
 
 /// DWARF numbers of the registers of `x86_64` that unwinding follows.
 pub(super) const RBX: Register = Register(3);
+const RDI: Register = Register(5);
 pub(super) const RBP: Register = Register(6);
 pub(super) const RSP: Register = Register(7);
 pub(super) const RIP: Register = Register(16);
@@ -203,6 +204,13 @@ impl<'d, S: UnwindSection<Bytes<'d>>> Translator<'_, S> {
         match row.register(RIP) {
             Some(RegisterRule::Undefined) => return Rules::alone(CfaRule::Entry),
             Some(RegisterRule::Offset(-8)) => {}
+            Some(RegisterRule::Register(RDI)) => {
+                return match row.cfa() {
+                    gimli::CfaRule::RegisterAndOffset { register: RSP, offset } => words(*offset),
+                    _ => None,
+                }
+                .map_or(Rules::alone(CfaRule::Unsupported), |cfa| Rules { cfa, ..Rules::alone(CfaRule::Rdi) });
+            }
             _ => {
                 let Some(words) = self.signal(row) else {
                     self.skipped.return_address += 1;

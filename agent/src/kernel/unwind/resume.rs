@@ -108,11 +108,13 @@ impl Tracker {
     /// Frames, and whether an address was found nowhere; `None` when the process is not known.
     fn go_on(&self, time: Nanos, sample: &StackSample, copy: &[u8]) -> Option<(Resumed, bool)> {
         let at = if sample.resume_exact == 1 { Ip::Next } else { Ip::Return };
-        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
-        let (bx, copy) = copy.split_first_chunk().map_or((0, copy), |(bx, copy)| (word(bx), copy));
-        let (begin, copy) = copy.split_first_chunk().map_or((0, copy), |(begin, copy)| (word(begin), copy));
-        let bx = (bx != 0).then_some(bx);
-        let registers = Registers { ip: sample.resume_ip, sp: sample.resume_sp, bp: sample.resume_bp, bx, at };
+        let (words, copy) = copy.split_at_checked(3 * size_of::<u64>())?;
+        let (words, _none) = words.as_chunks();
+        let &[bx, di, begin] = words else { return None };
+        let [bx, di, begin] = [bx, di, begin].map(u64::from_ne_bytes);
+        let known = |word: u64| (word != 0).then_some(word);
+        let (bx, di) = (known(bx), known(di));
+        let registers = Registers { ip: sample.resume_ip, sp: sample.resume_sp, bp: sample.resume_bp, bx, di, at };
         let mut then = self.then(sample.pid, time, Copy { begin, bytes: copy })?;
         let mut frames = Vec::new();
         let room = MAX_FRAMES.saturating_sub(usize::try_from(sample.user_len).unwrap_or(0) / 8);

@@ -9,7 +9,7 @@ use agent_common::{MAX_FRAMES, UnwindEnd};
 
 use super::resume::{Resumed, Words};
 use super::tracker::Tracker;
-use super::walk::{Ip, Registers, walk};
+use super::walk::{Registers, walk};
 use crate::units::Nanos;
 
 const PAGE: u64 = 4096;
@@ -37,9 +37,8 @@ impl Words for Memory {
 
 impl Tracker {
     /// The frames of a thread of `pid` that entered the kernel with these registers and has not returned since `time`.
-    pub fn standing(&mut self, pid: u32, time: Nanos, now: Nanos, (ip, sp, bp): (u64, u64, u64)) -> Resumed {
-        // The address after a system call: it is in the function that made it, whichever way it is looked up.
-        let registers = Registers { ip, sp, bp, bx: None, at: Ip::Next };
+    pub fn standing(&mut self, pid: u32, time: Nanos, now: Nanos, registers: Registers) -> Resumed {
+        let ip = registers.ip;
         if !self.spaces.knows(pid) {
             self.scan(pid, now);
         }

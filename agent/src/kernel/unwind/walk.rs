@@ -28,6 +28,8 @@ pub struct Registers {
     pub bp: u64,
     /// The register `rbx`, where it is known.
     pub bx: Option<u64>,
+    /// The register `rdi`, where it is known: of no frame but the innermost.
+    pub di: Option<u64>,
     /// What `ip` is.
     pub at: Ip,
 }
@@ -120,9 +122,13 @@ fn apply(space: &mut impl Space, registers: Registers, row: UnwindRow, pc: u64) 
                 word(space, context.wrapping_add(SIGNAL_BP))?,
             );
             let bx = space.word(context.wrapping_add(SIGNAL_BX));
-            return go(Registers { ip, sp, bp, bx, at: Ip::Next });
+            return go(Registers { ip, sp, bp, bx, di: None, at: Ip::Next });
         }
         CfaRule::Gap => return follow(space, registers, UnwindEnd::NoRow),
+        CfaRule::Rdi => {
+            let (ip, sp) = (registers.di.ok_or(UnwindEnd::Unsupported)?, sp.wrapping_add(offset));
+            return go(Registers { ip, sp, bp, bx, di: None, at: Ip::Return });
+        }
         CfaRule::Entry => return Err(UnwindEnd::Entry),
         CfaRule::Unsupported => return Err(UnwindEnd::Unsupported),
     };
@@ -142,7 +148,7 @@ fn apply(space: &mut impl Space, registers: Registers, row: UnwindRow, pc: u64) 
         RBX_UNKNOWN => None,
         words => space.word(cfa.wrapping_sub((u64::from(words) + 1) * 8)),
     };
-    go(Registers { ip, sp: cfa, bp, bx, at: Ip::Return })
+    go(Registers { ip, sp: cfa, bp, bx, di: None, at: Ip::Return })
 }
 
 /// Follows the frame pointer where it can be one; otherwise ends with `why`.
@@ -157,7 +163,9 @@ fn follow(space: &mut impl Space, registers: Registers, why: UnwindEnd) -> Resul
     }
     match (space.word(bp), space.word(bp.wrapping_add(8))) {
         // What nobody described may have put anything into the other register.
-        (Some(caller), Some(ip)) => go(Registers { ip, sp: bp.wrapping_add(16), bp: caller, bx: None, at: Ip::Return }),
+        (Some(caller), Some(ip)) => {
+            go(Registers { ip, sp: bp.wrapping_add(16), bp: caller, bx: None, di: None, at: Ip::Return })
+        }
         _ => Err(why),
     }
 }

@@ -15,6 +15,7 @@ use super::pace::Pace;
 use super::stacks::Stacks;
 use super::wait_calls;
 use crate::event::{RawBatch, encode};
+use crate::kernel::unwind::{Ip, Registers};
 use crate::kernel::{LoadError, LoadOptions, Probes};
 use crate::source::Wanted;
 use crate::source::clock::monotonic;
@@ -232,7 +233,10 @@ impl Sched {
 
 fn read_stacks(row: &CensusRow, kernel: &[u8], unwinder: &mut Stacks) -> Standing {
     let kernel = kernel.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-    Standing { kernel, user: unwinder.standing(row.row.pid, Nanos(row.time_ns), (row.ip, row.sp, row.bp)) }
+    let CensusRow { ip, sp, bp, bx, di, .. } = *row;
+    // The address after a system call: it is in the function that made it, whichever way it is looked up.
+    let registers = Registers { ip, sp, bp, bx: Some(bx), di: Some(di), at: Ip::Next };
+    Standing { kernel, user: unwinder.standing(row.row.pid, Nanos(row.time_ns), registers) }
 }
 
 fn tell_wait(batch: &mut RawBatch, row: &CensusRow, stacks: &Standing, unwinder: &mut Stacks) {

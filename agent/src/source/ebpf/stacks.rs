@@ -9,7 +9,7 @@ use agent_common::{
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 
 use crate::event::{RawBatch, encode};
-use crate::kernel::unwind::{Children, Interest, Resumed, Tracker, Wakeup};
+use crate::kernel::unwind::{Children, Interest, Registers, Resumed, Tracker, Wakeup};
 use crate::kernel::{LoadError, Probes};
 use crate::source::clock::monotonic;
 use crate::source::{Offspring, Scope, Wanted};
@@ -17,6 +17,8 @@ use crate::units::{Nanos, Pid};
 
 /// Most bytes of unfinished samples that wait for a table.
 const MOST_WAITING: usize = 8 << 20;
+/// Most bytes of samples that are taken out of the ring buffer before the tick.
+const MOST_EARLY: usize = 8 << 20;
 /// For so long a sample waits for a table.
 const PATIENCE: Nanos = Nanos::from_secs(5);
 /// Between two looks at what happened to processes: births come in storms.
@@ -29,6 +31,9 @@ pub(super) struct Stacks {
     ledger: PerCpuArray<MapData, LedgerAccount>,
     period: Nanos,
     sent_ledger: LedgerRow,
+    /// Records that were taken out of the ring buffer before the tick, oldest first.
+    early: Vec<Vec<u8>>,
+    early_bytes: usize,
     /// Unfinished samples, oldest first.
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
@@ -46,6 +51,8 @@ impl Stacks {
             ledger: probes.map("LEDGER")?,
             period,
             sent_ledger: LedgerRow::default(),
+            early: Vec::new(),
+            early_bytes: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             lost: [0; LOSS_REASONS as usize],
@@ -98,8 +105,19 @@ impl Stacks {
         }
     }
 
-    /// Takes in what happened to processes.
+    /// Takes in what happened to processes, and what there is of samples: those of new processes come with their stacks, and
+    /// a storm of them would fill the ring buffer before the tick.
     pub(super) fn look(&mut self) {
+        while self.early_bytes < MOST_EARLY
+            && let Some(item) = self.samples.next()
+        {
+            self.early_bytes += item.len();
+            self.early.push(item.to_vec());
+        }
+        self.follow_events();
+    }
+
+    fn follow_events(&mut self) {
         let now = monotonic();
         self.tracker.look(now);
         self.looked = now;
@@ -117,21 +135,27 @@ impl Stacks {
         self.waiting_bytes = 0;
         let mut came = Vec::new();
         let mut whose: Vec<(u32, Nanos)> = Vec::new();
-        while let Some(item) = self.samples.next() {
-            let Some((head, pid, copied)) = peek(&item) else { continue };
+        let mut take = |item: &[u8]| {
+            let Some((head, pid, copied)) = peek(item) else { return };
             seen.insert(Pid(pid));
-            if head.kind == RecordKind::Stack as u16 {
+            let is_stack = head.kind == RecordKind::Stack as u16;
+            if is_stack {
                 whose.push((pid, Nanos(head.time_ns)));
             }
-            each(&item);
-            if head.kind == RecordKind::Stack as u16 && copied > 0 {
+            each(item);
+            if is_stack && copied > 0 {
                 came.push(item.to_vec());
             } else {
-                batch.push_record(&item);
+                batch.push_record(item);
             }
+        };
+        self.early.drain(..).for_each(|item| take(&item));
+        self.early_bytes = 0;
+        while let Some(item) = self.samples.next() {
+            take(&item);
         }
         // After the samples: what happened to a process before one of them is known by now.
-        self.look();
+        self.follow_events();
         for record in waiting.drain(..).chain(came) {
             self.pass(now, record, batch);
         }
@@ -161,12 +185,7 @@ impl Stacks {
     }
 
     /// The user stack of a thread of `pid` that has stood still since `time`; `None` while a table that it needs is being made.
-    pub(super) fn standing(
-        &mut self,
-        pid: u32,
-        time: Nanos,
-        registers: (u64, u64, u64),
-    ) -> Option<(Vec<u64>, UnwindEnd)> {
+    pub(super) fn standing(&mut self, pid: u32, time: Nanos, registers: Registers) -> Option<(Vec<u64>, UnwindEnd)> {
         match self.tracker.standing(pid, time, monotonic(), registers) {
             Resumed::Wait => None,
             Resumed::Done(frames, end) => Some((frames, end)),

@@ -1,4 +1,5 @@
-/* A storm of short processes: forked ones that go on as they are, and forked ones that become another program. */
+/* A storm of short processes: forked ones that go on as they are, and ones that become another program, as shells make
+   them: they borrow their parent's memory until then. */
 #define _GNU_SOURCE
 #include "key.h"
 #include <string.h>
@@ -22,7 +23,7 @@ static uint64_t child(int replace, char *self, uint64_t *whole) {
     int pipes[2];
     uint64_t took = 0;
     if (pipe(pipes)) exit(1);
-    pid_t pid = fork();
+    pid_t pid = replace ? vfork() : fork();
     if (pid == 0) {
         dup2(pipes[1], 3);
         if (replace) {

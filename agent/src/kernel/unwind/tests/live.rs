@@ -61,7 +61,7 @@ fn deep(space: &mut Here, left: u32) -> (UnwindEnd, Vec<u64>) {
             options(nomem, nostack, preserves_flags));
     }
     let mut frames = Vec::new();
-    let end = walk(space, Registers { ip, sp, bp, bx: None, at: Ip::Next }, 512, &mut frames);
+    let end = walk(space, Registers { ip, sp, bp, bx: None, di: None, at: Ip::Next }, 512, &mut frames);
     (end, frames)
 }
 
@@ -78,7 +78,7 @@ fn a_stack_that_is_too_deep_is_cut_and_says_so() {
     let mut space = Here::new();
     let (_, whole) = deep(&mut space, 60);
     let mut frames = Vec::new();
-    let registers = Registers { ip: whole[0], sp: 0, bp: 0, bx: None, at: Ip::Next };
+    let registers = Registers { ip: whole[0], sp: 0, bp: 0, bx: None, di: None, at: Ip::Next };
     assert_eq!(walk(&mut space, registers, 1, &mut frames), UnwindEnd::BadRead, "there is no memory at 0");
     let mut few = vec![0; 512];
     assert_eq!(walk(&mut space, registers, 512, &mut few), UnwindEnd::Truncated);
@@ -87,7 +87,7 @@ fn a_stack_that_is_too_deep_is_cut_and_says_so() {
 #[test]
 fn an_address_that_is_not_mapped_ends_the_stack() {
     let mut frames = Vec::new();
-    let registers = Registers { ip: 0x10, sp: 0, bp: 0, bx: None, at: Ip::Next };
+    let registers = Registers { ip: 0x10, sp: 0, bp: 0, bx: None, di: None, at: Ip::Next };
     assert_eq!(walk(&mut Here::new(), registers, 512, &mut frames), UnwindEnd::NoMapping);
     assert_eq!(frames, [0x10]);
 }

@@ -11,12 +11,14 @@ use super::super::{Ip, Mapped, Registers, Space, Table, caller};
 use super::{FILES, table};
 
 const RBX: Register = Register(3);
+const RDI: Register = Register(5);
 const RBP: Register = Register(6);
 const RSP: Register = Register(7);
 const RIP: Register = Register(16);
 const SP: u64 = 0x7000_0000_1230;
 const BP: u64 = 0x7000_0000_4560;
 const BX: u64 = 0x7000_0000_6780;
+const DI: u64 = 0x7000_0000_89a0;
 
 /// Any memory at all, as long as it is always the same: addresses above the stack pointer, so that frames have a size.
 fn word(address: u64) -> u64 {
@@ -88,6 +90,7 @@ impl Reference<'_> {
         let saved = |register| match row.register(register) {
             Some(RegisterRule::Offset(distance)) => Some(word(cfa.wrapping_add_signed(distance))),
             Some(RegisterRule::Expression(expression)) => self.evaluate(&expression, Some(cfa)).map(word),
+            Some(RegisterRule::Register(RDI)) => Some(DI),
             _ => None,
         };
         let bp = match row.register(RBP) {
@@ -100,10 +103,14 @@ impl Reference<'_> {
             Some(RegisterRule::Offset(distance @ -120..=-16)) if distance % 8 == 0 => saved(RBX),
             _ => None,
         };
-        let at = if matches!(row.register(RIP), Some(RegisterRule::Offset(_))) { Ip::Return } else { Ip::Next };
+        let at = if matches!(row.register(RIP), Some(RegisterRule::Offset(_) | RegisterRule::Register(_))) {
+            Ip::Return
+        } else {
+            Ip::Next
+        };
         // The kernel saves all of them for a signal handler, and the description says so by expressions.
         let bx = if at == Ip::Next { saved(RBX) } else { bx };
-        Some(Registers { ip: saved(RIP)?, sp: cfa, bp, bx, at })
+        Some(Registers { ip: saved(RIP)?, sp: cfa, bp, bx, di: None, at })
     }
 }
 
@@ -135,8 +142,10 @@ fn compare(path: &str, table: &Table) -> Score {
             // Both ends of what the row covers, in the addresses of the table.
             for ip in [start, end.saturating_sub(1)].into_iter().filter(|_| start < end).map(|ip| ip - table.base) {
                 let reference = Reference { frames, encoding, ip };
-                let found =
-                    caller(&mut MadeUp(&table.rows), Registers { ip, sp: SP, bp: BP, bx: Some(BX), at: Ip::Next });
+                let found = caller(
+                    &mut MadeUp(&table.rows),
+                    Registers { ip, sp: SP, bp: BP, bx: Some(BX), di: Some(DI), at: Ip::Next },
+                );
                 let entry = matches!(row.register(RIP), Some(RegisterRule::Undefined));
                 match (found, reference.caller(row)) {
                     (Err(UnwindEnd::Entry), _) if entry => score.agree += 1,
