@@ -1,5 +1,7 @@
 //! The history: what comes back, what is forgotten, and what becomes of it when the disk is full or the file is damaged.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
