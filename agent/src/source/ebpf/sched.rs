@@ -31,8 +31,8 @@ const SLOWEST: u64 = 10;
 const WAITS: u64 = 150;
 const WAITS_A_CPU: u64 = 40;
 /// Likewise of wakers; with each comes the stack of the one who was woken.
-const WAKERS: u64 = 100;
-const WAKERS_A_CPU: u64 = 25;
+const WAKERS: u64 = 50;
+const WAKERS_A_CPU: u64 = 12;
 
 /// What the source keeps of it.
 pub(super) struct Sched {
