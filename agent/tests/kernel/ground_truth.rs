@@ -34,7 +34,10 @@ const MILLIS: u64 = 1_500;
 const RATES: [u64; 2] = [997, 97];
 /// How long the agent has for the tables of all files before the work begins: a test build takes two seconds for Node, and
 /// the storm wants those of the whole host.
-const SETTLE: Nanos = Nanos::from_secs(30);
+const SETTLE: Nanos = Nanos::from_secs(15);
+/// Room for the tables of a host on which compilers run, too: in less of it an idle workload's table makes room for theirs,
+/// and comes back only when it has been in use for some seconds.
+const UNWIND_MIB: u32 = 64;
 /// Part of a storm's key: start-up and end of processes, wherever that is.
 const REST: &str = "rest";
 
@@ -165,7 +168,7 @@ fn run(workload: &Workload, command: &[String], hertz: u64) -> Outcome {
     let mut process = Command::new(&command[0]);
     // Node leaves a log beside its perf map.
     process.args(&command[1..]).current_dir(folder());
-    let options = LoadOptions { hertz, settle: SETTLE, ..LoadOptions::default() };
+    let options = LoadOptions { hertz, settle: SETTLE, unwind_mib: UNWIND_MIB, ..LoadOptions::default() };
     let mut probes = Probes::load(options);
     let subject = Subject::of(&mut process);
     let pid = subject.pid();
