@@ -194,6 +194,30 @@ impl LossReason {
         Self::UnwindJit,
         Self::UnwindStuck,
     ];
+
+    /// Its name where losses are listed. A history on disk has it too: it is never changed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RingFull => "ring_full",
+            Self::ScratchMissing => "scratch_missing",
+            Self::KernelStackFailed => "kernel_stack_failed",
+            Self::UserStackFailed => "user_stack_failed",
+            Self::SyscallTableFull => "syscall_table_full",
+            Self::SlotCollision => "slot_collision",
+            Self::StartUnseen => "start_unseen",
+            Self::SocketTableFull => "socket_table_full",
+            Self::TimerLate => "timer_late",
+            Self::ThreadTableFull => "thread_table_full",
+            Self::UnwindNoMapping => "unwind_no_mapping",
+            Self::UnwindNoTable => "unwind_no_table",
+            Self::UnwindNoRow => "unwind_no_row",
+            Self::UnwindUnsupported => "unwind_unsupported",
+            Self::UnwindBadRead => "unwind_bad_read",
+            Self::UnwindTruncated => "unwind_truncated",
+            Self::UnwindJit => "unwind_jit",
+            Self::UnwindStuck => "unwind_stuck",
+        }
+    }
 }
 
 /// How many [`LossReason`]s there are.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::formats::Kind;
+use super::formats;
 use super::read::read_profile;
 use super::record::write_out;
 use crate::profile::{Base, diff, diff_svg, diff_text};
+use crate::units::ProfileKind;
 
 /// Compare two profiles: what grew and what shrank, as shares, so that a busier hour is no slower function
 #[derive(Clone, Debug, clap::Args)]
@@ -29,8 +30,8 @@ pub struct DiffArgs {
     #[arg(value_name = "AFTER")]
     after: PathBuf,
     /// What their values are
-    #[arg(long, value_enum, default_value_t)]
-    kind: Kind,
+    #[arg(long, value_name = "KIND", default_value = "cpu", value_parser = formats::kind())]
+    kind: ProfileKind,
     /// Write a differential flame graph here, red grew, blue shrank; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -66,8 +67,7 @@ impl From<Widths> for Base {
 
 /// Runs the command.
 pub fn run(args: &DiffArgs) -> anyhow::Result<()> {
-    let kind = args.kind.into();
-    let (before, after) = (read_profile(&args.before, kind)?, read_profile(&args.after, kind)?);
+    let (before, after) = (read_profile(&args.before, args.kind)?, read_profile(&args.after, args.kind)?);
     let diff = diff(&before, &after);
     if let Some(path) = &args.output {
         let subtitle = format!("{} to {}", args.before.display(), args.after.display());

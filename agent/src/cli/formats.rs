@@ -1,78 +1,84 @@
-//! Forms and kinds of profiles as they are typed in.
+//! Forms and kinds of profiles as they are typed in: names in, the library's own types out. Knows none itself: what there
+//! is, and what each is for, is what the library says.
 
 use std::path::PathBuf;
 
-use crate::profile;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, ValueParser};
+
+use crate::profile::Format;
 use crate::units::ProfileKind;
 
-/// The form of a profile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// A flame graph
-    #[default]
-    Svg,
-    /// Folded stacks: a line a stack, outermost frame first
-    Folded,
-    /// Stacks with all that is known of them, JSON
-    Json,
-    /// For `go tool pprof`, Pyroscope, Parca; gzipped
-    Pprof,
-    /// For speedscope.app
-    Speedscope,
-    /// For profiler.firefox.com
-    Firefox,
-    /// OpenTelemetry profiles, protobuf
-    Otlp,
+/// What `tidegate record` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// A profile.
+    Profile(Format),
+    /// Everything as it came from the kernel, with the names at the end.
+    Events,
 }
 
-impl Format {
-    /// A file of that name in this form.
-    pub fn file_of(self, stem: &str) -> PathBuf {
-        format!("{stem}.{}", profile::Format::from(self).suffix()).into()
+const EVENTS: &str = "events";
+
+/// Takes the name of a format.
+pub fn format() -> ValueParser {
+    PossibleValuesParser::new(formats()).map(|name| named(&name).expect("clap takes these names only")).into()
+}
+
+/// Takes the name of a format, or that of a recording.
+pub fn written() -> ValueParser {
+    let events = PossibleValue::new(EVENTS).help("Everything as it came from the kernel, with the names at the end");
+    let values = formats().into_iter().chain([events]);
+    PossibleValuesParser::new(values).map(|name| named(&name).map_or(Written::Events, Written::Profile)).into()
+}
+
+/// Takes the name of a kind.
+pub fn kind() -> ValueParser {
+    let values = ProfileKind::ALL.map(|kind| PossibleValue::new(kind.name()).help(kind.title()));
+    let named = |name: String| name.parse::<ProfileKind>().expect("clap takes these names only");
+    PossibleValuesParser::new(values).map(named).into()
+}
+
+/// A file of that name in this form.
+pub fn file_of(format: Format, stem: &str) -> PathBuf {
+    format!("{stem}.{}", format.suffix()).into()
+}
+
+fn formats() -> [PossibleValue; Format::ALL.len()] {
+    Format::ALL.map(|format| PossibleValue::new(format.name()).help(format.what()))
+}
+
+fn named(name: &str) -> Option<Format> {
+    Format::ALL.into_iter().find(|format| format.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[arg(long, default_value = "svg", value_parser = format())]
+        format: Format,
+        #[arg(long, default_value = "svg", value_parser = written())]
+        written: Written,
+        #[arg(long, default_value = "cpu", value_parser = kind())]
+        kind: ProfileKind,
     }
-}
 
-impl From<Format> for profile::Format {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Svg => Self::Svg,
-            Format::Folded => Self::Folded,
-            Format::Json => Self::Json,
-            Format::Pprof => Self::Pprof,
-            Format::Speedscope => Self::Speedscope,
-            Format::Firefox => Self::Firefox,
-            Format::Otlp => Self::Otlp,
+    #[test]
+    fn every_name_of_the_library_is_taken_and_no_other() {
+        let line = |option: &str, name: &str| Line::try_parse_from(["t", option, name]).map_err(|e| e.to_string());
+        for format in Format::ALL {
+            assert_eq!(line("--format", format.name()).unwrap().format, format);
+            assert_eq!(line("--written", format.name()).unwrap().written, Written::Profile(format));
         }
-    }
-}
-
-/// What a profile shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
-    /// Time on a CPU
-    #[default]
-    Cpu,
-    /// Time blocked, by reason
-    Offcpu,
-    /// Time runnable, waiting for a CPU
-    Runq,
-    /// All three: sums to wall-clock time
-    Wall,
-    /// Who woke whom
-    Wakeup,
-    /// Time that bytes waited in receive queues
-    Sock,
-}
-
-impl From<Kind> for ProfileKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Cpu => Self::Cpu,
-            Kind::Offcpu => Self::Offcpu,
-            Kind::Runq => Self::Runq,
-            Kind::Wall => Self::Wall,
-            Kind::Wakeup => Self::Wakeup,
-            Kind::Sock => Self::Sock,
+        for kind in ProfileKind::ALL {
+            assert_eq!(line("--kind", kind.name()).unwrap().kind, kind);
         }
+        assert_eq!(line("--written", "events").unwrap().written, Written::Events);
+        assert!(line("--format", "events").err().unwrap().contains("speedscope"), "the error says what there is");
+        assert!(line("--kind", "gpu").err().unwrap().contains("offcpu"));
     }
 }

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::formats;
 use super::read::read_profile;
 use super::record::write_out;
-use crate::profile::{About, write};
+use crate::profile::{About, Format, write};
 use crate::units::ProfileKind;
-
-use super::formats::{Format, Kind};
 
 /// Draw or convert a profile of another tool: folded lines, the output of `perf script`, or a recording
 #[derive(Clone, Debug, clap::Args)]
@@ -20,10 +19,10 @@ pub struct ImportArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// What its values are
-    #[arg(long, value_enum, default_value_t)]
-    kind: Kind,
+    #[arg(long, value_name = "KIND", default_value = "cpu", value_parser = formats::kind())]
+    kind: ProfileKind,
     /// What to write
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", default_value = "svg", value_parser = formats::format())]
     format: Format,
     /// Where to write; `-` is standard output [default: the file's name with the suffix of the format]
     #[arg(short, long, value_name = "FILE")]
@@ -32,13 +31,11 @@ pub struct ImportArgs {
 
 /// Runs the command.
 pub fn run(args: &ImportArgs) -> anyhow::Result<()> {
-    let kind: ProfileKind = args.kind.into();
-    let format = args.format.into();
-    let profile = read_profile(&args.file, kind)?;
+    let profile = read_profile(&args.file, args.kind)?;
     let whose = args.file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let about = About { whose: whose.clone(), ..About::default() };
     let stem = if args.file.as_os_str() == "-" { "profile".to_owned() } else { whose };
-    let path = args.output.clone().unwrap_or_else(|| args.format.file_of(&stem));
+    let path = args.output.clone().unwrap_or_else(|| formats::file_of(args.format, &stem));
     anyhow::ensure!(path != args.file, "{} would be overwritten by its own import: give -o", path.display());
-    write_out(&path, &write(&profile, format, &about)?)
+    write_out(&path, &write(&profile, args.format, &about)?)
 }

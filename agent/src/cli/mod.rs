@@ -15,6 +15,7 @@ pub mod replay;
 mod shell;
 pub mod simulate;
 pub mod sockets;
+pub mod span;
 pub mod symbolizer;
 pub mod syscalls;
 pub mod table;

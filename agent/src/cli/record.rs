@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::formats::{Format, Kind};
+use super::formats::{self, Written};
 use super::watching::seconds;
 use crate::aggregate::intake::Intake;
 use crate::aggregate::ledger::Ledger;
@@ -51,8 +51,8 @@ pub struct RecordArgs {
     #[command(flatten)]
     whom: whom::WhomArgs,
     /// What to record
-    #[arg(long, value_enum, default_value_t)]
-    kind: Kind,
+    #[arg(long, value_name = "KIND", default_value = "cpu", value_parser = formats::kind())]
+    kind: ProfileKind,
     /// Samples per second and CPU; a prime keeps out of step with periodic work
     #[arg(long, value_name = "HZ", default_value_t = 97, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     hz: u64,
@@ -60,8 +60,8 @@ pub struct RecordArgs {
     #[arg(short, long, value_name = "N", value_parser = seconds)]
     seconds: Option<f64>,
     /// What to write
-    #[arg(long, value_enum, default_value_t)]
-    format: RecordFormat,
+    #[arg(long, value_name = "FORMAT", default_value = "svg", value_parser = formats::written())]
+    format: Written,
     /// Where to write; `-` is standard output [default: profile.svg, .folded, .json …]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -73,52 +73,16 @@ pub struct RecordArgs {
     command: Vec<OsString>,
 }
 
-/// What is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum RecordFormat {
-    /// A flame graph
-    #[default]
-    Svg,
-    /// Folded stacks: a line a stack, outermost frame first
-    Folded,
-    /// Stacks with all that is known of them, JSON
-    Json,
-    /// For `go tool pprof`, Pyroscope, Parca; gzipped
-    Pprof,
-    /// For speedscope.app
-    Speedscope,
-    /// For profiler.firefox.com
-    Firefox,
-    /// OpenTelemetry profiles, protobuf
-    Otlp,
-    /// Everything as it came from the kernel, with the names at the end
-    Events,
-}
-
-impl RecordFormat {
-    /// The form of a profile; none for a recording.
-    fn profile(self) -> Option<Format> {
-        Some(match self {
-            Self::Svg => Format::Svg,
-            Self::Folded => Format::Folded,
-            Self::Json => Format::Json,
-            Self::Pprof => Format::Pprof,
-            Self::Speedscope => Format::Speedscope,
-            Self::Firefox => Format::Firefox,
-            Self::Otlp => Format::Otlp,
-            Self::Events => return None,
-        })
-    }
-}
-
 /// Runs the command.
 pub fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
-    let kind = ProfileKind::from(args.kind);
-    let usual = || "profile.events".into();
-    let path =
-        args.output.clone().unwrap_or_else(|| args.format.profile().map_or_else(usual, |f| f.file_of("profile")));
+    let kind = args.kind;
+    let usual = || match args.format {
+        Written::Profile(format) => formats::file_of(format, "profile"),
+        Written::Events => "profile.events".into(),
+    };
+    let path = args.output.clone().unwrap_or_else(usual);
     // Before anything is started or attached: what cannot be written needs no recording.
-    let recording = if args.format == RecordFormat::Events { Some(recording(&path)?) } else { None };
+    let recording = if args.format == Written::Events { Some(recording(&path)?) } else { None };
     let mut whom = Whom::new(&args.whom, &args.command)?;
     let usual = if args.command.is_empty() { USUAL } else { LONGEST };
     let watching = Watching {
@@ -131,7 +95,7 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let seen = look(&watching, &mut whom, recording)?;
     tell(kind, &seen, &whom);
     let code = whom.command.as_ref().map(|command| finish(command, &watching));
-    let Some(format) = args.format.profile() else {
+    let Written::Profile(format) = args.format else {
         if path != Path::new("-") {
             say_where(&path);
         }
@@ -149,7 +113,7 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         covered: None,
         period: Some(Nanos(1_000_000_000 / args.hz)),
     };
-    write_out(&path, &write(&profile, format.into(), &about)?)?;
+    write_out(&path, &write(&profile, format, &about)?)?;
     Ok(code.unwrap_or(ExitCode::SUCCESS))
 }
 

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn losses_are_told_however_the_listing_is_printed_and_never_within_json() {
         let mut rows = Rows::default();
-        rows.lost.slot_collision = 1_234;
+        rows.lost.set(agent_common::LossReason::SlotCollision, 1_234);
         let lost = "lost: slot_collision 1,234\n";
         let (mut out, mut beside) = (Vec::new(), Vec::new());
         show(Output::Json, &mut out, &mut beside, &[], &rows).unwrap();

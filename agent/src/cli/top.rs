@@ -3,11 +3,11 @@
 use std::io::Write;
 
 use super::client::{AgentAt, get};
-use super::flame::{WhoseArgs, kind, with_query};
+use super::flame::{WhoseArgs, with_query};
+use super::span::SpanArgs;
 use super::table::{Cell, table};
 use super::watching::Output;
 use crate::serve::compare::{HotspotJson, HotspotsJson};
-use crate::units::ProfileKind;
 
 /// Rank the hot spots of the last minute, and name what grew since the ten minutes before
 #[derive(Clone, Debug, clap::Args)]
@@ -26,21 +26,8 @@ pub struct TopArgs {
     agent: AgentAt,
     #[command(flatten)]
     whose: WhoseArgs,
-    /// What is ranked: cpu, offcpu, runq, wall, wakeup or sock
-    #[arg(long, value_name = "KIND", default_value = "cpu", value_parser = kind)]
-    kind: ProfileKind,
-    /// Start of the span
-    #[arg(long, value_name = "TIME", default_value = "-60s", allow_hyphen_values = true)]
-    from: String,
-    /// End of the span
-    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true)]
-    to: String,
-    /// Start of what it is compared with [default: ten minutes before the span]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    diff_from: Option<String>,
-    /// End of what it is compared with [default: as long after its start as the span is]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, requires = "diff_from")]
-    diff_to: Option<String>,
+    #[command(flatten)]
+    span: SpanArgs,
     /// Rows to print
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
@@ -51,11 +38,10 @@ pub struct TopArgs {
 
 /// Runs the command.
 pub fn run(args: &TopArgs) -> anyhow::Result<()> {
-    let TopArgs { agent, whose, kind, from, to, diff_from, diff_to, top, output } = args;
+    let TopArgs { agent, whose, span, top, output } = args;
     let mut query = whose.query();
-    query.extend([("kind", kind.to_string()), ("from", from.clone()), ("to", to.clone()), ("top", top.to_string())]);
-    let spans = [("diff_from", diff_from), ("diff_to", diff_to)];
-    query.extend(spans.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))));
+    query.extend([("kind", span.kind.to_string()), ("top", top.to_string())]);
+    query.extend(span.query());
     let spots: HotspotsJson = get(&agent.socket, &with_query("/v1/hotspots", &query))?;
     let mut out = std::io::stdout().lock();
     match output {

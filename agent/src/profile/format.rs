@@ -75,6 +75,19 @@ impl Format {
         }
     }
 
+    /// What it is for, in a line.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Svg => "A flame graph",
+            Self::Folded => "Folded stacks: a line a stack, outermost frame first",
+            Self::Json => "Stacks with all that is known of them, JSON",
+            Self::Pprof => "For `go tool pprof`, Pyroscope, Parca; gzipped",
+            Self::Speedscope => "For speedscope.app",
+            Self::Firefox => "For profiler.firefox.com",
+            Self::Otlp => "OpenTelemetry profiles, protobuf",
+        }
+    }
+
     /// End of the names of such files, as their readers know them.
     pub fn suffix(self) -> &'static str {
         match self {

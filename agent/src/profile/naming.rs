@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use agent_common::SampleKind;
+use agent_common::{LossReason, SampleKind};
 
 use super::model::{Builder, Origin, Owner, Profile};
 use super::path::Path;
@@ -81,9 +81,9 @@ pub fn plain_owner(key: &StackKey) -> Owner {
 }
 
 fn add_losses(builder: &mut Builder, counts: &StackCounts, lost: &Lost) {
-    let reasons =
-        [("ring_full", lost.ring_full), ("scratch_missing", lost.scratch_missing), ("table_full", counts.overflow)];
-    for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
+    let of_kernel = [LossReason::RingFull, LossReason::ScratchMissing].map(|reason| (reason.name(), lost[reason]));
+    let reasons = of_kernel.into_iter().chain([("table_full", counts.overflow)]);
+    for (reason, count) in reasons.filter(|(_, count)| *count > 0) {
         let owner = builder.owner(Owner { pid: None, uid: None, comm: "[lost]".into(), cgroup: None, container: None });
         let frame = builder.frame(&format!("[lost: {reason}]"), Origin::Note);
         builder.add(owner, &[frame], count, 0);
@@ -126,7 +126,7 @@ mod tests {
         ] {
             names.insert(space, address, [name.to_owned()]);
         }
-        let lost = Lost { ring_full: 2, ..Lost::default() };
+        let lost = Lost::of(LossReason::RingFull, 2);
         let profile = name_stacks(&counts, ProfileKind::Cpu, &names, &lost, |_| true, plain_owner);
         let text = folded_text(&profile);
         assert_eq!(text, "[lost];[lost: ring_full] 2\napp;app::main;write;do_syscall_64_[k];copy_page_[k] 3\n");

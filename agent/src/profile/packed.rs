@@ -248,6 +248,7 @@ mod tests {
 
     use super::*;
     use crate::units::Pid;
+    use agent_common::LossReason;
     use proptest::prelude::*;
 
     fn profile(stacks: &[(u8, Vec<u8>, u64)]) -> Profile {
@@ -262,7 +263,8 @@ mod tests {
             let frames: Vec<u32> = frames.iter().map(|n| builder.frame(&text(*n), origin(*n))).collect();
             builder.add(owner, &frames, *samples, samples.wrapping_mul(10_309_278));
         }
-        let lost = Lost { ring_full: 3, unwind_jit: u64::MAX, ..Lost::default() };
+        let mut lost = Lost::of(LossReason::RingFull, 3);
+        lost[LossReason::UnwindJit] = u64::MAX;
         builder.finish(ProfileKind::Offcpu, Nanos(7), Nanos(u64::MAX), lost)
     }
 

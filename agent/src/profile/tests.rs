@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::sync::Arc;
 
+use agent_common::LossReason;
 use opentelemetry_proto::tonic::profiles::v1development::ProfilesData;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -66,7 +67,7 @@ fn profiles(kind: ProfileKind) -> impl Strategy<Value = (Profile, u64)> {
             builder.add(owner, &frames, samples, weight);
             total += if kind == ProfileKind::Cpu { samples } else { weight };
         }
-        let lost = Lost { ring_full: lost, ..Lost::default() };
+        let lost = Lost::of(LossReason::RingFull, lost);
         (builder.finish(kind, Nanos(5), Nanos(10_000_000_005), lost), total)
     })
 }

@@ -59,16 +59,17 @@ impl LossLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agent_common::LossReason;
 
     #[test]
     fn only_the_losses_of_the_span_are_told() {
         let mut log = LossLog::default();
         for second in 0..10_u64 {
-            let lost = Lost { ring_full: second * 10, ..Lost::default() };
+            let lost = Lost::of(LossReason::RingFull, second * 10);
             log.note(Nanos::from_secs(second), lost);
-            log.note(Nanos::from_secs(second) + Nanos::TICK, Lost { ring_full: 999, ..Lost::default() });
+            log.note(Nanos::from_secs(second) + Nanos::TICK, Lost::of(LossReason::RingFull, 999));
         }
-        let between = |from, to| log.between(Nanos::from_secs(from), Nanos::from_secs(to)).ring_full;
+        let between = |from, to| log.between(Nanos::from_secs(from), Nanos::from_secs(to))[LossReason::RingFull];
         assert_eq!(between(3, 5), 20);
         assert_eq!(between(0, 99), 90);
         assert_eq!(between(9, 9), 0);
@@ -79,12 +80,12 @@ mod tests {
     fn while_nothing_is_lost_a_copy_shares_all_of_it() {
         let mut log = LossLog::default();
         for second in 0..10_000_u64 {
-            let lost = Lost { ring_full: u64::from(second >= 5_000), ..Lost::default() };
+            let lost = Lost::of(LossReason::RingFull, u64::from(second >= 5_000));
             let copy = log.clone();
             log.note(Nanos::from_secs(second), lost);
             assert_eq!(Arc::ptr_eq(&copy.closed, &log.closed), second != 5_000);
         }
-        let between = |from, to| log.between(Nanos::from_secs(from), Nanos::from_secs(to)).ring_full;
+        let between = |from, to| log.between(Nanos::from_secs(from), Nanos::from_secs(to))[LossReason::RingFull];
         assert_eq!((between(10, 4_000), between(4_998, 4_999), between(4_998, 5_000)), (0, 0, 1));
         assert_eq!((between(5_000, 9_999), between(0, 99_999)), (0, 1));
     }

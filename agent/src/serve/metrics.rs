@@ -288,7 +288,7 @@ mod tests {
     fn view() -> View {
         let mut view = View { attached: vec!["cpu"], ..View::default() };
         view.own = OwnCost { user_cpu_ns: 1_500_000_000, probes_ns: Some(1), ..OwnCost::default() };
-        view.lost.ring_full = 3;
+        view.lost.set(agent_common::LossReason::RingFull, 3);
         view
     }
 

@@ -11,6 +11,7 @@ pub mod quotient;
 pub mod rate;
 pub mod residency;
 
+use agent_common::LossReason;
 use std::fmt;
 
 use tidegate_client::abi::SignalsJson;
@@ -202,13 +203,10 @@ fn degraded(lost: &Lost, pipeline: &PipelineWindow, report_age: Option<Nanos>) -
     if pipeline.sockets.is_some_and(|s| s.continuity == Continuity::Reset) {
         found.push(Degraded::Reset("sockets"));
     }
-    let Lost { syscall_table_full, socket_table_full, undecodable, .. } = *lost;
-    let losses = [
-        ("syscall_table_full", syscall_table_full),
-        ("socket_table_full", socket_table_full),
-        ("undecodable", undecodable),
-    ];
-    found.extend(losses.into_iter().filter(|(_, count)| *count > 0).map(|(what, n)| Degraded::Lost(what, n)));
+    let tables =
+        [LossReason::SyscallTableFull, LossReason::SocketTableFull].map(|reason| (reason.name(), lost[reason]));
+    let losses = tables.into_iter().chain([("undecodable", lost.undecodable)]);
+    found.extend(losses.filter(|(_, count)| *count > 0).map(|(what, n)| Degraded::Lost(what, n)));
     found
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -222,9 +222,10 @@ impl Keeper {
                 }
                 Err(cause) => {
                     let ended = running.end();
-                    if ended && !last_try {
+                    if ended.is_some_and(|status| status.success()) && !last_try {
                         continue;
                     }
+                    let cause = ended.map_or_else(|| cause.to_string(), |status| format!("{cause} ({status})"));
                     stats.died += 1;
                     self.deaths.push_back(monotonic());
                     self.note_bad(key);
@@ -327,8 +328,8 @@ impl Running {
         Duration::from_millis(ticks.saturating_mul(1000) / procfs::ticks_per_second().max(1))
     }
 
-    /// Ends it for good. Whether it had ended by itself, and well.
-    fn end(mut self) -> bool {
+    /// Ends it for good, and tells how it ended.
+    fn end(mut self) -> Option<ExitStatus> {
         // An end of file is seen a moment before the process can be waited for; one that only closed its socket is ended.
         let process = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -340,10 +341,10 @@ impl Running {
             }
         }
         match self.child.kill().and_then(|()| self.child.wait()) {
-            Ok(status) => status.success(),
+            Ok(status) => Some(status),
             Err(cause) => {
                 tracing::debug!(%cause, "end a symbolizer");
-                false
+                None
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_common::{SampleKind, UnwindEnd, WaitReason};
+use agent_common::{LossReason, SampleKind, UnwindEnd, WaitReason};
 use tidegate::aggregate::lost::Lost;
 use tidegate::aggregate::stacks::{StackCounts, StackKey, Tally};
 use tidegate::event::Comm;
@@ -55,7 +55,7 @@ fn cpu() -> Arc<[ProfileKind]> {
 fn shared() -> Stage {
     let mut losses = LossLog::default();
     losses.note(Nanos::from_secs(995), Lost::default());
-    losses.note(Nanos::from_secs(999), Lost { ring_full: 5, ..Lost::default() });
+    losses.note(Nanos::from_secs(999), Lost::of(LossReason::RingFull, 5));
     let rows: &[_] = &[(GONE, 0, "of-root", 1), (GONE, ALICE, "of-alice", 2), (GONE, BOB, "of-bob", 4)];
     let slices = vec![second(998, rows)];
     stage(View { slices, recorded: cpu(), losses, ..view(Vec::new()) })
@@ -104,7 +104,7 @@ async fn closed_windows_and_open_slices_add_up_and_none_is_counted_twice() {
     let window = |nth: u64, samples: u64| {
         let mut stacks = StackCounts::clone(&second(nth, &[(GONE, ALICE, "app", samples)]));
         stacks.end = stacks.start + Nanos::from_secs(10);
-        Stretch { stacks: Arc::new(stacks), kinds: cpu(), lost: Lost { ring_full: 1, ..Lost::default() } }
+        Stretch { stacks: Arc::new(stacks), kinds: cpu(), lost: Lost::of(LossReason::RingFull, 1) }
     };
     for (nth, samples) in [(960, 1), (970, 10), (980, 100)] {
         stage.app.renderer.close(window(nth, samples));

@@ -144,6 +144,23 @@ fn a_thousand_processes_of_one_program_cost_one_question() {
 }
 
 #[test]
+fn one_symbolizer_reads_more_files_than_it_may_hold_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = build(folder.path(), "g++", CPP, &["-static"]);
+    let address = Running::start(&mut Command::new(&program)).address;
+    let mut resolver = resolver(limits()).thrifty(Bytes(8 << 20));
+    for number in 0..40 {
+        let copy = folder.path().join(format!("app{number}"));
+        fs::copy(&program, &copy).unwrap();
+        let told = tidegate::event::Mapping { begin: 0x0040_0000, end: 0x00c0_0000, ..mapped(NOBODY + number, &copy) };
+        resolver.learn(&told);
+        resolver.resolve(&stacks(told.pid, &[address]));
+        assert_eq!(names(&resolver, told.pid, address).len(), 2, "file {number}");
+    }
+    assert_eq!((resolver.stats().asked, resolver.stats().died, resolver.stats().started), (40, 0, 1));
+}
+
+#[test]
 fn a_file_that_has_cost_enough_is_left_alone_and_its_functions_are_named_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let program = build(folder.path(), "g++", CPP, &["-static"]);

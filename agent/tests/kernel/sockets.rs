@@ -1,6 +1,6 @@
 //! Residency against what the reader itself knows.
 
-use agent_common::SampleKind;
+use agent_common::{LossReason, SampleKind};
 use tidegate::event::Sample;
 use tidegate::serve::listing::socket_row;
 use tidegate::serve::view::SocketJson;
@@ -125,7 +125,7 @@ fn short_lives() {
     probes.flush();
     let read: u64 = probes.seen().rows.sockets.values().map(|row| row.stats.read_bytes).sum();
     assert_eq!(read, 200 * 64, "bytes of short connections went missing");
-    assert_eq!(probes.seen().rows.lost.socket_table_full, 0);
+    assert_eq!(probes.seen().rows.lost[LossReason::SocketTableFull], 0);
 }
 
 /// Watched, then not, then again, with another process watched throughout or with nobody: each watch begins anew.
@@ -153,7 +153,7 @@ fn second_watch(kind: &str) {
         probes.flush();
         let (_subject, _said) = acting.join().expect("the subject acted");
         let rows = &probes.seen().rows;
-        assert_eq!(rows.lost.socket_table_full, 0, "an ended watch is no full table");
+        assert_eq!(rows.lost[LossReason::SocketTableFull], 0, "an ended watch is no full table");
         let read = rows.sockets.values().filter(|r| r.seen.pid == pid.0).max_by_key(|r| r.stats.read_bytes);
         let socket = socket_row(read.expect("its sockets were seen"), String::new());
         assert!(socket.fd.is_some(), "the open socket is told as closed");

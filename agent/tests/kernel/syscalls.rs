@@ -1,5 +1,6 @@
 //! Exact counts.
 
+use agent_common::LossReason;
 use tidegate::serve::listing::{syscall_name, syscall_row};
 use tidegate::serve::view::SyscallJson;
 use tidegate::source::ebpf::LoadOptions;
@@ -44,7 +45,11 @@ fn a_million_calls_are_counted_exactly() {
     let mean = getppid.total_ns.expect("timed") / MILLION;
     assert!(mean < 100_000, "a mean latency of {mean} ns");
     let lost = probes.seen().rows.lost;
-    assert_eq!((lost.slot_collision, lost.start_unseen), (0, 0), "what is not chosen is not lost");
+    assert_eq!(
+        (lost[LossReason::SlotCollision], lost[LossReason::StartUnseen]),
+        (0, 0),
+        "what is not chosen is not lost"
+    );
     let (p50, p99) = (getppid.p50_ns.expect("timed"), getppid.p99_ns.expect("timed"));
     assert!(p50 <= p99, "p50 {p50} above p99 {p99}");
 }
@@ -104,7 +109,7 @@ fn threads_that_share_a_latency_slot() {
     // What has no latency is said to have none, reason by reason.
     let lost = probes.seen().rows.lost;
     let untimed: u64 = probes.seen().rows.syscalls.values().map(|r| r.calls - r.timed).sum();
-    assert_eq!(lost.slot_collision + lost.start_unseen, untimed);
+    assert_eq!(lost[LossReason::SlotCollision] + lost[LossReason::StartUnseen], untimed);
     assert!(untimed > 0, "the two threads never met in their slot");
 }
 
@@ -173,7 +178,7 @@ fn short_processes_make_room() {
         probes.run_for(Nanos::from_millis(1200));
     }
     let rows = &probes.seen().rows;
-    assert_eq!(rows.lost.syscall_table_full, 0);
+    assert_eq!(rows.lost[LossReason::SyscallTableFull], 0);
     let all = rows.syscalls.values().chain(&rows.ended);
     let execs: u64 = all.filter(|r| syscall_name(r.nr) == "execve").map(|r| r.calls - r.errors).sum();
     assert!(execs >= TIMES * PROCESSES, "{execs} of {} programs were seen to start", TIMES * PROCESSES);

@@ -1,7 +1,7 @@
 //! The cases of the trial, one a capability: which family it tries, what is asked for, what is done, and how what came is
 //! judged. Pure but for the actions that it names.
 
-use agent_common::SampleKind;
+use agent_common::{LossReason, SampleKind};
 
 use super::{Action, Came, Outcome, act};
 use crate::serve::listing::{socket_row, syscall_name};
@@ -146,7 +146,7 @@ fn residency(came: &Came, pid: Pid, kind: &str) -> Outcome {
     let least = u64::try_from(act::WAIT.as_nanos()).unwrap_or(u64::MAX);
     // The wait of a message that is read at once is known to a microsecond; that it is no less than the sleep is certain.
     let right = row.read_bytes == sent && measured == sent && waited >= least - least / 50;
-    if right && came.lost().socket_table_full == 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
+    if right && came.lost()[LossReason::SocketTableFull] == 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
 }
 
 fn readers(came: &Came, pid: Pid) -> Outcome {

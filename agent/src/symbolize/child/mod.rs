@@ -32,8 +32,10 @@ use super::wire::{Answer, Ask, Companion, FULL_PACKET, FileKey, Found, MOST_PLAC
 const MOST_DEBUG: u64 = 384 << 20;
 /// Above this it ends as soon as nobody asks, and below only after a while.
 const GROWN: u64 = 8 << 20;
-/// Above this it ends before the next question.
+/// Above this it ends before the next question, or above twice what one file may take if that is less.
 const FULL: u64 = 256 << 20;
+/// Files that are kept open, each with its debug file: there may be no more descriptors than the sandbox allows.
+const MOST_FILES: usize = 12;
 /// Silence after which one that has grown ends.
 const SHORT_SILENCE: i64 = 2;
 /// Silence after which any ends.
@@ -48,8 +50,8 @@ pub fn serve(socket: impl AsFd) -> io::Result<()> {
         Ok(confinement) => send(socket, &Answer::Ready(confinement), &[])?,
         Err(why) => return send(socket, &Answer::Failed(why.to_string()), &[]),
     }
-    let mut symbolizer = Symbolizer::default();
-    while symbolizer.weight < FULL && asked_in_time(socket, symbolizer.weight)? {
+    let mut symbolizer = Symbolizer { files: Vec::new(), maps: HashMap::new(), weight: 0, full: FULL };
+    while symbolizer.weight < symbolizer.full && asked_in_time(socket, symbolizer.weight)? {
         let Some((ask, passed)) = receive::<Ask>(socket)? else { break };
         symbolizer.answer(socket, ask, passed)?;
     }
@@ -62,12 +64,14 @@ fn asked_in_time(socket: BorrowedFd<'_>, weight: u64) -> io::Result<bool> {
     Ok(poll(&mut ready, Some(&Timespec { tv_sec, tv_nsec: 0 }))? > 0)
 }
 
-#[derive(Default)]
 struct Symbolizer {
-    files: HashMap<FileKey, Box<Elf>>,
+    /// The one asked about last is the last.
+    files: Vec<(FileKey, Box<Elf>)>,
     maps: HashMap<FileKey, PerfMap>,
     /// Bytes that were read and are still held.
     weight: u64,
+    /// Above this it ends before the next question.
+    full: u64,
 }
 
 impl Symbolizer {
@@ -94,7 +98,12 @@ impl Symbolizer {
         offsets: &[u64],
         passed: Vec<OwnedFd>,
     ) -> Reply {
-        if !self.files.contains_key(&key) {
+        self.full = most_debug.saturating_mul(2).clamp(GROWN, FULL);
+        let known = self.files.iter().position(|(known, _)| *known == key);
+        if let Some(known) = known {
+            let file = self.files.remove(known);
+            self.files.push(file);
+        } else {
             let mut passed = passed.into_iter();
             let Some(file) = passed.next() else { return Reply::failed("no descriptor came with it") };
             let [debug, shared] = beside.map(|companion| match companion {
@@ -105,14 +114,17 @@ impl Symbolizer {
             match Elf::open(File::from(file), debug, shared, most_debug.min(MOST_DEBUG)) {
                 Ok(Opened::Ready(elf)) => {
                     self.weight += elf.weight;
-                    self.files.insert(key, elf);
+                    if self.files.len() >= MOST_FILES {
+                        self.files.remove(0);
+                    }
+                    self.files.push((key, elf));
                 }
                 Ok(Opened::WantsDebug(wish)) => return Reply::Short(Answer::WantsDebug(wish)),
                 Ok(Opened::WantsShared(wish)) => return Reply::Short(Answer::WantsShared(wish)),
                 Err(why) => return Reply::failed(&why),
             }
         }
-        let Some(elf) = self.files.get(&key) else { return Reply::failed("it was not kept") };
+        let Some((_, elf)) = self.files.last() else { return Reply::failed("it was not kept") };
         let offsets = offsets.get(..MOST_PLACES).unwrap_or(offsets);
         Reply::Names(elf.find(offsets), elf.without.clone())
     }
@@ -122,7 +134,8 @@ impl Symbolizer {
             let Some(file) = passed.into_iter().next() else { return Reply::failed("no descriptor came with it") };
             // A map that has grown has another key: what was read of it before goes.
             let old = |k: &FileKey| (k.dev, k.inode) == (key.dev, key.inode);
-            self.maps.retain(|k, _| !old(k));
+            let gone = self.maps.extract_if(|k, _| old(k)).map(|(_, map)| map.weight()).sum::<u64>();
+            self.weight -= gone.min(self.weight);
             let map = PerfMap::read(&File::from(file), key.size);
             self.weight += map.weight();
             self.maps.insert(key, map);
