@@ -7,6 +7,7 @@
 
 mod arch;
 mod bucket;
+mod cgroup;
 mod diagnose;
 mod emit;
 mod kernel_read;

@@ -118,6 +118,12 @@ pub fn switched_on(bit: u32) -> bool {
 /// Whether the current process, `tgid`, is watched for `bit`: as part of the host, by its number, or by its cgroup.
 #[inline(always)]
 pub fn watched(tgid: u32, bit: u32) -> bool {
+    watched_or(tgid, bit, || in_watched_cgroup(bit))
+}
+
+/// Likewise a process that need not be the current one: `is_below` says whether it is in a watched cgroup.
+#[inline(always)]
+pub fn watched_or(tgid: u32, bit: u32, is_below: impl FnOnce() -> bool) -> bool {
     let Some(scope) = SCOPE.get(0) else { return false };
     if *scope & bit != 0 {
         return true;
@@ -125,7 +131,7 @@ pub fn watched(tgid: u32, bit: u32) -> bool {
     if WATCH.get(tgid / 8).is_some_and(|word| (*word >> (tgid % 8 * 8)) & u64::from(bit) != 0) {
         return true;
     }
-    *scope & (bit << SCOPE_CGROUPS) != 0 && in_watched_cgroup(bit)
+    *scope & (bit << SCOPE_CGROUPS) != 0 && is_below()
 }
 
 /// Has `child` watched as `parent` is.

@@ -46,6 +46,10 @@ offsets! {
     OFF_CSS_DEFAULT
     /// `cgroup.kn`
     OFF_CGROUP_NODE
+    /// `cgroup.level`
+    OFF_CGROUP_LEVEL
+    /// `cgroup.ancestors`: since 6.1
+    OFF_CGROUP_ANCESTORS
     /// `kernfs_node.id`
     OFF_NODE_ID
     /// `task_struct.se.sum_exec_runtime`: nanoseconds it has run, by the kernel's account

@@ -19,13 +19,13 @@ use aya_ebpf::programs::{BtfTracePointContext, ProbeContext};
 use core::ffi::c_void;
 
 use crate::emit::{self, From, What};
-use crate::maps::{SAMPLES, WATCH_SCHED, lost, switched_on, watched};
+use crate::maps::{SAMPLES, WATCH_SCHED, lost, switched_on, watched_or};
 use crate::offsets::{
     OFF_TASK_FLAGS, OFF_TASK_LAST_ARRIVAL, OFF_TASK_ON_CPU, OFF_TASK_PID, OFF_TASK_RUN_DELAY, OFF_TASK_TGID,
 };
-use crate::task;
 use crate::threads::{PREEMPTED, Task, begin, came_in, control, share_of_queue, slot, tell, write_fence};
 use crate::wait::{known, reason};
+use crate::{cgroup, task};
 
 const TASK_DEAD: u64 = 0x80;
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -176,7 +176,9 @@ fn sched_fork(ctx: BtfTracePointContext) -> i32 {
 /// Whether `task` is of a process that is watched. Threads of the kernel are not: they wait for work, all of them.
 #[inline(always)]
 pub fn follow(task: Task) -> bool {
-    task.get::<u32>(&OFF_TASK_FLAGS) & PF_KTHREAD == 0 && watched(task.get(&OFF_TASK_TGID), WATCH_SCHED)
+    // The census walks over threads, of which none is the current one.
+    let is_below = || cgroup::is_below_watched(task, WATCH_SCHED);
+    task.get::<u32>(&OFF_TASK_FLAGS) & PF_KTHREAD == 0 && watched_or(task.get(&OFF_TASK_TGID), WATCH_SCHED, is_below)
 }
 
 /// Whether a wait of this length is sampled.

@@ -9,12 +9,9 @@ use aya_ebpf::helpers::generated::{bpf_get_task_stack, bpf_seq_write, bpf_task_p
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 
-use crate::kernel_read::field;
+use crate::cgroup;
 use crate::maps::lost;
-use crate::offsets::{
-    OFF_CGROUP_NODE, OFF_CSS_DEFAULT, OFF_NODE_ID, OFF_TASK_CGROUPS, OFF_TASK_COMM, OFF_TASK_ON_CPU, OFF_TASK_PID,
-    OFF_TASK_STATE, OFF_TASK_TGID,
-};
+use crate::offsets::{OFF_TASK_COMM, OFF_TASK_ON_CPU, OFF_TASK_PID, OFF_TASK_STATE, OFF_TASK_TGID};
 use crate::probes::sched::{chosen, follow};
 use crate::threads::{PREEMPTED, Task, begin, control, runs_since, tell, write_fence};
 use crate::wait::reason;
@@ -84,7 +81,7 @@ extern "C" fn sched_census(ctx: *mut IterTask) -> i32 {
     row.row.pid = task.get(&OFF_TASK_TGID);
     row.row.tid = tid;
     row.row.comm = task.get(&OFF_TASK_COMM);
-    row.row.cgroup = cgroup(task);
+    row.row.cgroup = cgroup::id(task);
     row.row.reserved = 0;
     row.time_ns = tell(copy, task, now, running, &mut row.row);
     // SAFETY: a trusted pointer to a thread that has user registers.
@@ -150,13 +147,4 @@ fn state_of(task: Task) -> (ThreadState, u16) {
     } else {
         (ThreadState::Blocked, reason(task, u64::from(state)) as u16)
     }
-}
-
-/// Id of the cgroup (version 2) of a thread; 0 where it cannot be told.
-#[inline(always)]
-fn cgroup(task: Task) -> u64 {
-    let set: u64 = task.get(&OFF_TASK_CGROUPS);
-    let group = field::<u64>(set as *const c_void, &OFF_CSS_DEFAULT).unwrap_or(0);
-    let node = field::<u64>(group as *const c_void, &OFF_CGROUP_NODE).unwrap_or(0);
-    field::<u64>(node as *const c_void, &OFF_NODE_ID).unwrap_or(0)
 }

@@ -37,6 +37,8 @@ const FIELDS: &[Field] = &[
     field("OFF_TASK_CGROUPS", "task_struct.cgroups", SCHED),
     field("OFF_CSS_DEFAULT", "css_set.dfl_cgrp", SCHED),
     field("OFF_CGROUP_NODE", "cgroup.kn", SCHED),
+    field("OFF_CGROUP_LEVEL", "cgroup.level", None),
+    field("OFF_CGROUP_ANCESTORS", "cgroup.ancestors", None),
     field("OFF_NODE_ID", "kernfs_node.id", SCHED),
     field("OFF_TASK_RUN_TIME", "task_struct.se.sum_exec_runtime", None),
     field("OFF_TASK_RUN_DELAY", "task_struct.sched_info.run_delay", SCHED),

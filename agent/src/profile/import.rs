@@ -140,7 +140,8 @@ fn perf_script(text: &str, kind: ProfileKind) -> Result<Imported, ImportError> {
     options.annotate_kernel = true;
     options.annotate_jit = true;
     options.nthreads = 1;
-    let events: Vec<String> = events(text).into_iter().map(str::to_owned).collect();
+    let text: String = text.lines().map(without_probe).flat_map(|line| [line, "\n"]).collect();
+    let events: Vec<String> = events(&text).into_iter().map(str::to_owned).collect();
     let mut lines = Vec::new();
     let text = text.lines().map(without_period).fold(String::with_capacity(text.len()), |all, line| all + &line + "\n");
     Folder::from(options).collapse(text.as_bytes(), &mut lines).map_err(ImportError::Perf)?;
@@ -151,6 +152,16 @@ fn perf_script(text: &str, kind: ProfileKind) -> Result<Imported, ImportError> {
         imported.notes.push(format!("only the samples of {first} were taken, not those of {}", others.join(", ")));
     }
     Ok(imported)
+}
+
+/// The header of a dynamic probe's sample without the addresses behind it, which inferno takes for a stack of one frame.
+fn without_probe(line: &str) -> &str {
+    let is_place = |c: char| c.is_ascii_hexdigit() || " <-)".contains(c);
+    let header = line.trim_end().rsplit_once(" (").filter(|_| !line.starts_with([' ', '\t', '#']));
+    match header {
+        Some((header, place)) if header.ends_with(':') && place.chars().all(is_place) => header,
+        _ => line,
+    }
 }
 
 /// A header without the period of its sample. inferno weighs by periods, whose unit differs from event to event; counted
@@ -233,6 +244,18 @@ mod tests {
         );
         assert_eq!(text, "app;main 1\napp;main;write;do_syscall_64_[k] 1\n");
         assert_eq!(notes, ["only the samples of cpu-clock were taken, not those of sched:sched_switch"]);
+    }
+
+    #[test]
+    fn samples_of_a_dynamic_probe_keep_their_stacks() {
+        let (text, notes) = lines(
+            "app 77 [000] 5.000001: probe_app:open: (55d000001000)\n\
+             \t    55d000001000 open_log+0x0 (/usr/bin/app)\n\
+             \t    55d000002000 main+0x10 (/usr/bin/app)\n\n\
+             app 77 [000] 6.000001: probe_app:open: (55d000001000 <- 55d000002000)\n\
+             \t    55d000002000 main+0x10 (/usr/bin/app)\n\n",
+        );
+        assert_eq!((text.as_str(), notes.len()), ("app;main 1\napp;main;open_log 1\n", 0));
     }
 
     #[test]

@@ -109,7 +109,7 @@ fn make_room<K: Eq + std::hash::Hash>(table: &mut HashMap<K, Option<Arc<str>>>) 
 }
 
 /// Where the unified hierarchy is mounted.
-fn hierarchy(mounts: &Path) -> Option<PathBuf> {
+pub(super) fn hierarchy(mounts: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(mounts).ok()?;
     let mut found = text.lines().filter_map(|line| {
         let mut words = line.split(' ');

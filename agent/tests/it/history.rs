@@ -1,5 +1,7 @@
 //! The history: what comes back, what is forgotten, and what becomes of it when the disk is full or the file is damaged.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -223,6 +225,47 @@ fn a_full_disk_costs_what_comes_meanwhile_and_is_told_and_then_it_goes_on() {
     assert_eq!((windows, found.damaged), (status.taken, 0));
     assert!(status.put_aside.is_none(), "a full disk is no damage: {status:?}");
     drop(history);
+}
+
+/// In a process of its own, because the limit that makes writes fail holds for the whole process.
+#[test]
+fn a_disk_that_fails_costs_what_comes_meanwhile_and_is_told_and_then_it_goes_on() {
+    const ALONE: &str = "TIDEGATE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return with_writes_that_fail();
+    }
+    let mut alone = Command::new("sh");
+    // The signal of that limit would end the process before the database sees an error.
+    alone.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap()).env(ALONE, "1");
+    let this = "history::a_disk_that_fails_costs_what_comes_meanwhile_and_is_told_and_then_it_goes_on";
+    let output = alone.args(["--exact", this, "--nocapture"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn with_writes_that_fail() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let directory = tempfile::tempdir().unwrap();
+    let history = History::start(keeping(&directory.path().join("state"))).unwrap();
+    let keep = || history.keep(Record::Window(window(tidegate::source::clock::monotonic(), 2_000)));
+    keep();
+    until(&history, "the first window is in", |status| status.taken == 1);
+    let whole = getrlimit(Resource::Fsize);
+    setrlimit(Resource::Fsize, Rlimit { current: Some(4096), ..whole }).unwrap();
+    for _ in 0..20 {
+        keep();
+    }
+    let status = until(&history, "all are accounted for", |status| status.taken + status.lost.not_written == 21);
+    let problem = status.problem.clone().unwrap_or_default();
+    setrlimit(Resource::Fsize, whole).unwrap();
+    assert!(status.lost.not_written > 0, "nothing failed: {status:?}");
+    assert!(problem.contains("history.db") && problem.contains("see the kernel's log for that disk"), "{problem}");
+    keep();
+    let status = until(&history, "it goes on", |status| status.problem.is_none());
+    let mut windows = 0;
+    let found = history.reader().windows(ProfileKind::Cpu, &all(), |_, _| windows += 1).unwrap();
+    assert_eq!((windows, found.damaged), (status.taken, 0));
+    assert!(status.put_aside.is_none(), "an error of the disk is no damage: {status:?}");
 }
 
 #[test]

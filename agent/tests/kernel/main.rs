@@ -3,6 +3,8 @@
 //! Each drives a subject: this binary again, in a process of its own, that does something whose answer is known.
 
 #[cfg(feature = "ebpf")]
+mod cgroup;
+#[cfg(feature = "ebpf")]
 mod cpu;
 #[cfg(feature = "ebpf")]
 mod ground_truth;
@@ -40,7 +42,8 @@ fn trials() -> Vec<Trial> {
     // What counts has one answer. What is held against a clock or drawn by chance can be held up by the host that this
     // runs on: it gets three tries, each of them whole, and says so when it needed more than one.
     let counted = [syscalls::CASES, history::CASES].concat().into_iter().map(|case| (case, 1));
-    let measured = [sockets::CASES, cpu::CASES, unwind::CASES, sched::CASES, ground_truth::CASES].concat();
+    let measured =
+        [sockets::CASES, cpu::CASES, cgroup::CASES, unwind::CASES, sched::CASES, ground_truth::CASES].concat();
     let cases = counted.chain(measured.into_iter().map(|case| (case, 3)));
     let lacking = lacking();
     if let Some(why) = &lacking {

@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// Write the numbers here as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Rounds of `profile`, about five minutes each
+    /// Rounds of `profile`, about five minutes each, and of `switches`, half a minute each
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
 }
@@ -37,6 +37,8 @@ enum Name {
     Page,
     /// What profiling the whole host costs, beside perf and profile-bee
     Profile,
+    /// What every kind of profile at once adds to a context switch
+    Switches,
     /// What syscall accounting adds to a system call, beside libbpf-tools `syscount -L`
     Syscalls,
 }
@@ -58,6 +60,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Name::Flame => flame::run(&bench)?,
         Name::Page => page::run(&bench)?,
         Name::Profile => profile::run(&bench)?,
+        Name::Switches => profile::switches::run(&bench)?,
         Name::Syscalls => syscalls::run(&bench)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -9,9 +9,9 @@ use agent_common::{WATCHED_CGROUPS, WatchedCgroup};
 use aya::maps::{Array, MapData};
 
 use crate::kernel::LoadError;
+use crate::source::cgroups::hierarchy;
 use crate::units::CgroupId;
 
-const ROOT: &str = "/sys/fs/cgroup";
 const DEEPEST: u32 = 32;
 
 /// Sets the list: each cgroup with the bits of the probes that want it.
@@ -24,12 +24,21 @@ pub(super) fn watch(
         let cause = format!("{} are wanted, {WATCHED_CGROUPS} can be (name one above them instead)", wanted.len());
         return Err(refused("watch cgroups", cause));
     }
+    if wanted.is_empty() {
+        return set(list, vec![WatchedCgroup::default(); WATCHED_CGROUPS]);
+    }
+    let root = hierarchy(Path::new("/proc/self/mounts"))
+        .ok_or_else(|| refused("watch cgroups", "no cgroup2 hierarchy is mounted (mount -t cgroup2)".to_owned()))?;
     let mut entries = vec![WatchedCgroup::default(); WATCHED_CGROUPS];
     for (entry, (id, bits)) in entries.iter_mut().zip(wanted) {
-        let level = level(ROOT.as_ref(), id.0, 0)
-            .ok_or_else(|| refused("watch a cgroup", format!("none below {ROOT} has the id {}", id.0)))?;
+        let level = level(&root, id.0, 0)
+            .ok_or_else(|| refused("watch a cgroup", format!("none below {} has the id {}", root.display(), id.0)))?;
         *entry = WatchedCgroup { id: id.0, level, bits: *bits };
     }
+    set(list, entries)
+}
+
+fn set(list: &mut Array<MapData, WatchedCgroup>, entries: Vec<WatchedCgroup>) -> Result<(), LoadError> {
     for (index, entry) in (0..).zip(entries) {
         list.set(index, entry, 0).map_err(|cause| LoadError::Map { what: "set the list of cgroups", cause })?;
     }

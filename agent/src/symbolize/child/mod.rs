@@ -32,7 +32,7 @@ use super::wire::{Answer, Ask, Companion, FULL_PACKET, FileKey, Found, MOST_PLAC
 const MOST_DEBUG: u64 = 384 << 20;
 /// Above this it ends as soon as nobody asks, and below only after a while.
 const GROWN: u64 = 8 << 20;
-/// Above this it ends before the next question, or above twice what one file may take if that is less.
+/// Above this it ends before the next question, or above what one file may take if that is less.
 const FULL: u64 = 256 << 20;
 /// Files that are kept open, each with its debug file: there may be no more descriptors than the sandbox allows.
 const MOST_FILES: usize = 12;
@@ -98,7 +98,7 @@ impl Symbolizer {
         offsets: &[u64],
         passed: Vec<OwnedFd>,
     ) -> Reply {
-        self.full = most_debug.saturating_mul(2).clamp(GROWN, FULL);
+        self.full = most_debug.clamp(GROWN, FULL);
         let known = self.files.iter().position(|(known, _)| *known == key);
         if let Some(known) = known {
             let file = self.files.remove(known);

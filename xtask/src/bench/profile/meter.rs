@@ -17,6 +17,8 @@ pub(super) struct Cost {
     pub(super) cpu_ns: u64,
     /// Run time of their BPF programs, which is charged to whoever they interrupt.
     pub(super) bpf_ns: u64,
+    /// How often they ran.
+    pub(super) bpf_runs: u64,
     /// Resident memory.
     pub(super) rss_bytes: u64,
     /// Memory of their BPF maps.
@@ -34,13 +36,14 @@ pub(super) fn read(root: u32) -> Cost {
         let Ok(entries) = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fdinfo")) else { continue };
         for text in entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok()) {
             if let (Some(id), Some(time)) = (field(&text, "prog_id:"), field(&text, "run_time_ns:")) {
-                programs.insert(id, time);
+                programs.insert(id, (time, field(&text, "run_cnt:").unwrap_or(0)));
             } else if let (Some(id), Some(bytes)) = (field(&text, "map_id:"), field(&text, "memlock:")) {
                 maps.insert(id, bytes);
             }
         }
     }
-    cost.bpf_ns = programs.values().sum();
+    cost.bpf_ns = programs.values().map(|(time, _)| time).sum();
+    cost.bpf_runs = programs.values().map(|(_, runs)| runs).sum();
     cost.map_bytes = maps.values().sum();
     cost
 }

@@ -7,6 +7,7 @@
 
 mod load;
 mod meter;
+pub(super) mod switches;
 mod tool;
 
 use std::path::Path;
