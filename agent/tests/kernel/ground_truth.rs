@@ -32,6 +32,12 @@ pub(crate) const CASES: &[(&str, fn())] = &[
 /// CPU time that each workload spends at each rate, ms.
 const MILLIS: u64 = 1_500;
 const RATES: [u64; 2] = [997, 97];
+/// How long the agent has for the tables of all files before the work begins: a test build takes two seconds for Node, and
+/// the storm wants those of the whole host.
+const SETTLE: Nanos = Nanos::from_secs(15);
+/// Room for the tables of a host on which compilers run, too: in less of it an idle workload's table makes room for theirs,
+/// and comes back only when it has been in use for some seconds.
+const UNWIND_MIB: u32 = 64;
 /// Part of a storm's key: start-up and end of processes, wherever that is.
 const REST: &str = "rest";
 
@@ -53,8 +59,6 @@ struct Workload {
     interpreter: &'static [&'static str],
     /// What is watched: its process, or every process of its name.
     watch: Watch,
-    /// How long the agent has before the work begins. A test build makes the tables of Node in two seconds.
-    settle: Nanos,
     /// Stacks of a thousand that must be whole.
     whole: usize,
 }
@@ -67,8 +71,7 @@ enum Watch {
 }
 
 const fn compiled(name: &'static str, source: &'static str, compiler: &'static [&'static str]) -> Workload {
-    let settle = Nanos::from_millis(250);
-    Workload { name, source, compiler: Some(compiler), interpreter: &[], watch: Watch::Process, settle, whole: 990 }
+    Workload { name, source, compiler: Some(compiler), interpreter: &[], watch: Watch::Process, whole: 990 }
 }
 
 fn c_without_frame_pointers() {
@@ -99,15 +102,12 @@ fn javascript_with_a_perf_map() {
     let mut jit = compiled("gt-jit", "jit.js", &[]);
     jit.compiler = None;
     jit.interpreter = interpreter;
-    jit.settle = Nanos::from_secs(3);
     check(&jit);
 }
 
 fn storm_of_short_processes() {
     let mut storm = compiled("gt-storm", "storm.c", &["gcc", "-O2", "-fomit-frame-pointer", "-no-pie"]);
     storm.watch = Watch::EveryChild;
-    // It is the whole host that is watched, and the tables of all its files are made first.
-    storm.settle = Nanos::from_secs(5);
     check(&storm);
 }
 
@@ -168,7 +168,7 @@ fn run(workload: &Workload, command: &[String], hertz: u64) -> Outcome {
     let mut process = Command::new(&command[0]);
     // Node leaves a log beside its perf map.
     process.args(&command[1..]).current_dir(folder());
-    let options = LoadOptions { hertz, ..LoadOptions::default() };
+    let options = LoadOptions { hertz, settle: SETTLE, unwind_mib: UNWIND_MIB, ..LoadOptions::default() };
     let mut probes = Probes::load(options);
     let subject = Subject::of(&mut process);
     let pid = subject.pid();
@@ -178,7 +178,7 @@ fn run(workload: &Workload, command: &[String], hertz: u64) -> Outcome {
     };
     let offspring = if workload.watch == Watch::Family { Offspring::Watched } else { Offspring::Ignored };
     probes.watch(&Wanted { cpu: Some(scope), offspring, ..Wanted::default() });
-    probes.run_for(workload.settle);
+    probes.run_for(Nanos::from_millis(250));
     let before = probes.seen().samples.len();
     let (_subject, said) = probes.while_acting(subject);
     let mine = |sample: &Sample| match workload.watch {

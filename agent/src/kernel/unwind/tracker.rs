@@ -107,7 +107,10 @@ impl Tracker {
         for pid in wanted {
             if !before.covers(pid) || !self.spaces.knows(pid) {
                 self.scan(pid, now);
-                if let Some(mappings) = self.spaces.at(pid, now) {
+                // Of a whole host this spares ten thousand records. One of a few may be about to become another program.
+                if self.followed.interest() == Some(&Interest::Host)
+                    && let Some(mappings) = self.spaces.at(pid, now)
+                {
                     self.told.is_known(pid, mappings);
                 }
             }
