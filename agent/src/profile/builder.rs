@@ -26,7 +26,9 @@ pub struct Builder {
     owners: HashMap<Owner, u32, RandomState>,
     paths: Paths,
     stacks: Vec<Counted>,
-    /// Owner, path, and place in `stacks`: what is compared lies in the table, because a step to elsewhere costs more.
+    /// The first stack of each path; that of the path without a frame stands first.
+    first: Vec<u32>,
+    /// Owner, path, and place in `stacks` of all that are not the first of their path.
     index: HashTable<(u32, u32, u32)>,
     hasher: RandomState,
 }
@@ -121,7 +123,7 @@ impl Builder {
 
     /// The profile, sorted.
     pub fn finish(self, kind: ProfileKind, start: Nanos, end: Nanos, lost: Lost) -> Profile {
-        let Self { frames, owners, paths, mut stacks, index: _, hasher: _ } = self;
+        let Self { frames, owners, paths, mut stacks, first: _, index: _, hasher: _ } = self;
         let (frames, frame_places) = frames.sorted();
         let (owners, owner_places) = sorted(owners);
         let order = paths.order(&frame_places);
@@ -143,22 +145,39 @@ impl Builder {
     }
 
     fn count(&mut self, new: Counted) {
-        let (stacks, hasher) = (&mut self.stacks, &self.hasher);
-        let Counted { owner, path, .. } = new;
-        let hash = |owner: u32, path: u32| hasher.hash_one(u64::from(owner) << 32 | u64::from(path));
-        let is_same = |known: &(u32, u32, u32)| (known.0, known.1) == (owner, path);
-        match self.index.entry(hash(owner, path), is_same, |known| hash(known.0, known.1)) {
-            Entry::Occupied(known) => {
-                let stack = &mut stacks[known.get().2 as usize];
-                stack.samples = stack.samples.saturating_add(new.samples);
-                stack.weight = stack.weight.saturating_add(new.weight);
+        let Counted { owner, path, samples, weight } = new;
+        let at = u32::try_from(self.stacks.len()).expect("fewer than 2^32 stacks fit into memory");
+        let place = self.place(owner, path, at);
+        match self.stacks.get_mut(place as usize) {
+            Some(stack) => {
+                stack.samples = stack.samples.saturating_add(samples);
+                stack.weight = stack.weight.saturating_add(weight);
             }
-            Entry::Vacant(free) => {
-                let at = u32::try_from(stacks.len()).expect("fewer than 2^32 stacks fit into memory");
-                free.insert((owner, path, at));
-                stacks.push(new);
+            None => self.stacks.push(new),
+        }
+    }
+
+    /// Where the stack of an owner with a path is; `new` when there is none yet, and from then on there. Few paths are
+    /// those of more than one owner, and so few are looked up in the table.
+    fn place(&mut self, owner: u32, path: u32, new: u32) -> u32 {
+        let at = path.wrapping_add(1) as usize;
+        if at >= self.first.len() {
+            self.first.resize(at + 1, NOWHERE);
+        }
+        let first = &mut self.first[at];
+        match self.stacks.get(*first as usize) {
+            None => *first = new,
+            Some(stack) if stack.owner == owner => return *first,
+            Some(_other_owner) => {
+                let hash = |owner: u32, path: u32| self.hasher.hash_one(u64::from(owner) << 32 | u64::from(path));
+                let is_same = |known: &(u32, u32, u32)| (known.0, known.1) == (owner, path);
+                match self.index.entry(hash(owner, path), is_same, |known| hash(known.0, known.1)) {
+                    Entry::Occupied(known) => return known.get().2,
+                    Entry::Vacant(free) => free.insert((owner, path, new)),
+                };
             }
         }
+        new
     }
 }
 

@@ -5,25 +5,43 @@ use std::hash::BuildHasher as _;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// The path without a frame; also what stands for "none".
 pub(super) const NOWHERE: u32 = u32::MAX;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Children of a node that are looked through one by one. Most have fewer, and what was merged before lies in memory in the
+/// order in which it is asked for, as it does in no table.
+const NARROW: usize = 4;
+
+#[derive(Clone, Copy, Debug)]
 struct Node {
     parent: u32,
     frame: u32,
+    /// The first child.
+    first: u32,
+    /// The next one of the same parent, as far as they are looked through.
+    next: u32,
 }
 
 /// Every path that was walked, and all that they begin with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Paths {
     nodes: Vec<Node>,
-    /// Nodes and their places: what is compared lies in the table, because a step to elsewhere costs more.
-    index: HashTable<(Node, u32)>,
+    /// The first node without a parent.
+    root: u32,
+    /// Parent, frame and place of the nodes that are beyond the first [`NARROW`] of their parents.
+    index: HashTable<(u32, u32, u32)>,
     hasher: RandomState,
     /// Nodes of the path that was walked last, outermost first.
     open: Vec<u32>,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        let (index, hasher) = (HashTable::new(), RandomState::default());
+        Self { nodes: Vec::new(), root: NOWHERE, index, hasher, open: Vec::new() }
+    }
 }
 
 impl Paths {
@@ -39,25 +57,40 @@ impl Paths {
         self.open.truncate(same);
         for frame in frames {
             let parent = self.open.last().copied().unwrap_or(NOWHERE);
-            let at = self.step(Node { parent, frame });
+            let at = self.step(parent, frame);
             self.open.push(at);
         }
         self.open.last().copied().unwrap_or(NOWHERE)
     }
 
-    fn step(&mut self, node: Node) -> u32 {
-        let (nodes, hasher) = (&mut self.nodes, &self.hasher);
-        let hash = |node: Node| hasher.hash_one(u64::from(node.parent) << 32 | u64::from(node.frame));
-        let entry = self.index.entry(hash(node), |(known, _)| *known == node, |(known, _)| hash(*known));
-        match entry {
-            hashbrown::hash_table::Entry::Occupied(known) => known.get().1,
-            hashbrown::hash_table::Entry::Vacant(free) => {
-                let at = u32::try_from(nodes.len()).expect("fewer than 2^32 frames fit into memory");
-                free.insert((node, at));
-                nodes.push(node);
-                at
+    fn step(&mut self, parent: u32, frame: u32) -> u32 {
+        let (mut before, mut at) = (NOWHERE, self.nodes.get(parent as usize).map_or(self.root, |node| node.first));
+        let mut seen = 0;
+        while seen < NARROW {
+            let Some(node) = self.nodes.get(at as usize) else { break };
+            if node.frame == frame {
+                return at;
             }
+            (before, at) = (at, node.next);
+            seen += 1;
         }
+        let new = u32::try_from(self.nodes.len()).expect("fewer than 2^32 frames fit into memory");
+        if seen == NARROW {
+            let hash = |parent: u32, frame: u32| self.hasher.hash_one(u64::from(parent) << 32 | u64::from(frame));
+            let is_same = |known: &(u32, u32, u32)| (known.0, known.1) == (parent, frame);
+            match self.index.entry(hash(parent, frame), is_same, |known| hash(known.0, known.1)) {
+                Entry::Occupied(known) => return known.get().2,
+                Entry::Vacant(free) => free.insert((parent, frame, new)),
+            };
+        } else if let Some(before) = self.nodes.get_mut(before as usize) {
+            before.next = new;
+        } else if let Some(parent) = self.nodes.get_mut(parent as usize) {
+            parent.first = new;
+        } else {
+            self.root = new;
+        }
+        self.nodes.push(Node { parent, frame, first: NOWHERE, next: NOWHERE });
+        new
     }
 
     /// The place of each node in a walk from the root, callers before those they call, those in the order of `places`
@@ -112,10 +145,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn paths_keep_their_frames_and_their_order(rows in proptest::collection::vec(proptest::collection::vec(0_u32..6, 0..5), 0..30)) {
+        fn paths_keep_their_frames_and_their_order(rows in proptest::collection::vec(proptest::collection::vec(0_u32..9, 0..4), 0..40)) {
             let mut paths = Paths::default();
             // Frame 0 comes last.
-            let places = [5, 0, 1, 2, 3, 4];
+            let places = [8, 0, 1, 2, 3, 4, 5, 6, 7];
             let numbers: Vec<u32> = rows.iter().map(|row| paths.walk(row)).collect();
             for (row, number) in rows.iter().zip(&numbers) {
                 prop_assert_eq!(&*paths.frames(*number, |frame| frame), &**row);
