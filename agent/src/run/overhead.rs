@@ -10,6 +10,10 @@ const LOOK: Nanos = Nanos::from_secs(10);
 /// So long of each look the kernel keeps the run time of the probes: keeping it costs some ten nanoseconds a run.
 const MEASURED: Nanos = Nanos::SECOND;
 
+/// Looks that hold what the start costs and are shown, but not judged: loading and verifying, then the tables of all that
+/// runs, then, when the first window closes, the names of all that it saw.
+const STARTING: u32 = 3;
+
 /// Watches the cost and turns the ladder.
 #[derive(Debug)]
 pub(super) struct Overhead {
@@ -18,6 +22,8 @@ pub(super) struct Overhead {
     cpus: u32,
     began: Nanos,
     own_before: Nanos,
+    /// Looks that are still part of the start.
+    starting: u32,
     asked_for: AskedFor,
     probes: ProbeTime,
     share: Option<Ratio>,
@@ -71,6 +77,7 @@ impl Overhead {
             cpus,
             began: now,
             own_before: Nanos(0),
+            starting: STARTING,
             asked_for: AskedFor::Nothing,
             probes: ProbeTime::default(),
             share: None,
@@ -111,12 +118,10 @@ impl Overhead {
         let span = now.since(self.began);
         let probes = self.probes.of(span);
         let cost = Cost { span, cpus: self.cpus, own_cpu: spent.since(self.own_before), probes };
-        // The first look holds what the start cost: loading and verifying.
-        let first = self.own_before == Nanos(0);
-        if !first {
-            self.share = cost.share();
-        }
-        if !first && self.asked_for == AskedFor::Nothing && self.governor.look(&cost, self.budget) == Changed::Yes {
+        let is_start = self.starting > 0;
+        self.starting = self.starting.saturating_sub(1);
+        self.share = cost.share();
+        if !is_start && self.asked_for == AskedFor::Nothing && self.governor.look(&cost, self.budget) == Changed::Yes {
             due.step = Some(self.governor.step());
         }
         (self.began, self.own_before, self.asked_for) = (now, spent, AskedFor::Nothing);
@@ -200,6 +205,17 @@ mod tests {
         assert!(due.iter().all(|d| d.step.is_none()));
         let total = overhead.probes_time().unwrap().as_secs_f64();
         assert!((total - 1.0).abs() < 0.15, "1 % of 100 s is {total} s");
+    }
+
+    #[test]
+    fn the_start_is_not_held_against_the_agent() {
+        let mut overhead = Overhead::new(Ratio(0.01), 2, Nanos(0));
+        // Names of all that was seen: a tenth of a CPU until half a minute has passed.
+        let due = run(&mut overhead, 0, 29, 100, 1, AskedFor::Nothing);
+        assert!(due.iter().all(|d| d.step.is_none()) && overhead.view(Nanos(1)).step == 0);
+        assert!(overhead.view(Nanos(1)).share.unwrap().0 > 0.04, "it is shown all the same");
+        let due = run(&mut overhead, 29, 30, 100, 1, AskedFor::Nothing);
+        assert!(due.iter().any(|d| d.step.is_some()), "from then on it is");
     }
 
     #[test]
