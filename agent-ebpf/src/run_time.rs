@@ -20,22 +20,24 @@ static NOTHING: RunAccount = RunAccount { epoch: 0, reserved: 0, charged_ns: 0 }
 /// A thread that goes on and on is brought up to date by the kernel at its tick: every 4 ms, seldom less often.
 const TICK_NS: i64 = 4_000_000;
 
-/// What a sample of the current thread stands for. `ran_on` says that it has not left this CPU since the sample before.
+/// What a sample of the current thread stands for, and the account that it is to be charged to once it is on its way: what
+/// a sample stood for that found no room is made good by the next one. `ran_on` says that the thread has not left this
+/// CPU since the sample before.
 #[inline(always)]
-pub fn weight(period: u64, ran_on: bool) -> u64 {
+pub fn weight(period: u64, ran_on: bool) -> (u64, Option<&'static mut RunAccount>) {
     if !present(&OFF_TASK_RUN_TIME) {
-        return period;
+        return (period, None);
     }
     // SAFETY: takes no pointer and returns a trusted one.
     let current = Task(unsafe { bpf_get_current_task_btf() }.cast());
     let ran: u64 = current.get(&OFF_TASK_RUN_TIME);
-    // None when it interrupted a program that was at the storage: the next sample makes it good.
-    let Some(account) = current.kept_or_made(&raw const RUN_TIMES, &NOTHING) else { return period };
+    // None when it interrupted a program that was at the storage, which is seldom: the next sample stands for its time too.
+    let Some(account) = current.kept_or_made(&raw const RUN_TIMES, &NOTHING) else { return (period, None) };
     let epoch = cpu_epoch();
     if account.epoch != epoch {
         // The first one stands for what it stood for by chance.
         (account.epoch, account.charged_ns) = (epoch, ran);
-        return period;
+        return (period, None);
     }
     let due = ran.wrapping_sub(account.charged_ns) as i64;
     let off = due.wrapping_sub(period as i64);
@@ -46,6 +48,5 @@ pub fn weight(period: u64, ran_on: bool) -> u64 {
     } else {
         due as u64
     };
-    account.charged_ns = account.charged_ns.wrapping_add(weight);
-    weight
+    (weight, Some(account))
 }

@@ -42,10 +42,13 @@ fn cpu_sample(ctx: PerfEventContext) -> u32 {
     if late != 0 {
         lost_many(LossReason::TimerLate, late);
     }
-    let weight = run_time::weight(period, ran_on);
+    let (weight, charged) = run_time::weight(period, ran_on);
     let what = What { kind: SampleKind::Cpu, weight, reason: WaitReason::Other, other_tid: 0, pair: 0 };
     if emit::stack(ctx.as_ptr(), From::Timer, &what) {
         counts.delivered += 1;
+        if let Some(account) = charged {
+            account.charged_ns = account.charged_ns.wrapping_add(weight);
+        }
     } else {
         counts.refused += 1;
     }

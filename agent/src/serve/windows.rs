@@ -188,7 +188,7 @@ enum Piece<'a> {
 }
 
 /// Unpacked bytes of windows that are merged at once: a busy minute, and no more than memory can spare.
-const BATCH_BYTES: usize = 12 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Windows put together.
 struct Sum<'a> {

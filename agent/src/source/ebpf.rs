@@ -165,6 +165,7 @@ impl EbpfSource {
         self.stacks.drain(monotonic(), batch, &mut BTreeSet::new(), |record| self.sched.count(record));
         self.stacks.finish(LAST_PATIENCE, batch);
         self.tick(batch);
+        self.stacks.finish(Nanos(0), batch);
     }
 
     fn tick(&mut self, batch: &mut RawBatch) {
@@ -190,7 +191,8 @@ impl EbpfSource {
 
     /// How often it ticks from now on.
     pub fn set_pace(&mut self, pace: Pace) {
-        self.host.set_pace(pace);
+        // Samples that wait for a table bring copies of their stacks, which would fill the ring buffer between two ticks.
+        self.host.set_pace(if self.stacks.is_settled() { pace } else { Pace::Tick });
     }
 
     /// Has the kernel keep that time, or no more. Where it refuses, the budget judges by the rest.

@@ -31,7 +31,7 @@ const RETRY: Nanos = Nanos::from_secs(60);
 pub(super) struct Places {
     /// Debug information of a file beyond this is not read.
     most_debug: Bytes,
-    /// Files whose debug information was not read.
+    /// Files that are held open, and whose debug information was not read.
     without_debug: BTreeSet<FileKey>,
     files: BTreeMap<FileKey, Ranges>,
     /// Whole functions, where a place was looked up in one that others were inlined into.
@@ -194,6 +194,7 @@ impl Places {
 
     fn close(&mut self, key: &FileKey) {
         self.open.remove(key);
+        self.without_debug.remove(key);
         self.mapped.retain(|_, k| k != key);
     }
 
@@ -271,7 +272,9 @@ impl Places {
             let find = |wish: &Wish| files::debug_file(pid, path, wish).map_or(Beside::Absent, Beside::There);
             match keeper.ask(key, &ask, &descriptors, stats)? {
                 Reply::Names(found, without) => {
-                    if without.is_some() && self.without_debug.len() < MOST_OPEN * MOST_OPEN {
+                    if without.is_none() {
+                        self.without_debug.remove(&key);
+                    } else if self.without_debug.len() < MOST_OPEN * MOST_OPEN {
                         self.without_debug.insert(key);
                     }
                     return Ok(found);

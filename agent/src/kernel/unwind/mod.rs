@@ -12,6 +12,7 @@ mod installed;
 mod interest;
 mod loader;
 mod maps;
+mod reader;
 mod regions;
 mod resume;
 mod ring;

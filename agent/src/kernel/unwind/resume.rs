@@ -28,9 +28,9 @@ pub(super) trait Words {
 }
 
 /// A copy of a stack.
-struct Copy<'a> {
-    begin: u64,
-    bytes: &'a [u8],
+pub(super) struct Copy<'a> {
+    pub(super) begin: u64,
+    pub(super) bytes: &'a [u8],
 }
 
 impl Words for Copy<'_> {

@@ -15,6 +15,7 @@ use super::installed::Installed;
 use super::interest::{Children, Followed, Interest};
 use super::loader::{Loader, Made};
 use super::maps;
+use super::reader::Reader;
 use super::regions::{Region, Regions};
 use super::shared::Shared;
 use super::sideband::{Fact, Mapped, Sideband};
@@ -32,6 +33,8 @@ pub struct Tracker {
     pub(super) files: Files,
     pub(super) told: Told,
     loader: Loader,
+    /// Reads the stacks of threads that stand still, once there are such.
+    pub(super) reader: Option<Reader>,
     pub(super) installed: Installed,
     mappings: Shared<MappingEntry>,
     regions: Regions,
@@ -69,6 +72,7 @@ impl Tracker {
             files: Files::default(),
             told: Told::default(),
             loader: Loader::start().map_err(failed)?,
+            reader: None,
             installed,
             mappings,
             regions,

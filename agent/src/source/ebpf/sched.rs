@@ -236,7 +236,7 @@ fn read_stacks(row: &CensusRow, kernel: &[u8], unwinder: &mut Stacks) -> Standin
     let CensusRow { ip, sp, bp, bx, di, .. } = *row;
     // The address after a system call: it is in the function that made it, whichever way it is looked up.
     let registers = Registers { ip, sp, bp, bx: Some(bx), di: Some(di), at: Ip::Next };
-    Standing { kernel, user: unwinder.standing(row.row.pid, Nanos(row.time_ns), registers) }
+    Standing { kernel, user: unwinder.standing((row.row.pid, row.row.tid), Nanos(row.time_ns), registers) }
 }
 
 fn tell_wait(batch: &mut RawBatch, row: &CensusRow, stacks: &Standing, unwinder: &mut Stacks) {

@@ -184,9 +184,14 @@ impl Stacks {
         }
     }
 
-    /// The user stack of a thread of `pid` that has stood still since `time`; `None` while a table that it needs is being made.
-    pub(super) fn standing(&mut self, pid: u32, time: Nanos, registers: Registers) -> Option<(Vec<u64>, UnwindEnd)> {
-        match self.tracker.standing(pid, time, monotonic(), registers) {
+    /// The user stack of a thread that has stood still since `time`; `None` while a table that it needs is being made.
+    pub(super) fn standing(
+        &mut self,
+        (pid, tid): (u32, u32),
+        time: Nanos,
+        registers: Registers,
+    ) -> Option<(Vec<u64>, UnwindEnd)> {
+        match self.tracker.standing(pid, tid, time, monotonic(), registers) {
             Resumed::Wait => None,
             Resumed::Done(frames, end) => Some((frames, end)),
         }
@@ -202,6 +207,11 @@ impl Stacks {
     /// Ends of stacks that were found out here.
     pub(super) fn lost(&self, reason: LossReason) -> u64 {
         self.lost.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether nothing waits for a table: whatever comes then is whole as it comes.
+    pub(super) fn is_settled(&self) -> bool {
+        self.waiting.is_empty() && !self.tracker.pending()
     }
 
     /// What cannot be unwound, and why.

@@ -74,9 +74,13 @@ impl Elf {
                 (Some((name, id)), Beside::Unasked) => {
                     return Ok(Opened::WantsShared(Wish { build_id: Some(hex(&id)), name: Some(name) }));
                 }
-                (Some((_, id)), Beside::There(file)) => {
-                    Some(Image::open(file)?).filter(|image| image.build_id.as_ref() == Some(&id))
-                }
+                (Some((_, id)), Beside::There(file)) => match Image::open(file) {
+                    Ok(image) => Some(image).filter(|image| image.build_id.as_ref() == Some(&id)),
+                    Err(why) => {
+                        without = Some(format!("what its debug information shares with others: {why}"));
+                        None
+                    }
+                },
                 _ => None,
             };
             match debug_context(image, shared.as_ref(), most_debug) {

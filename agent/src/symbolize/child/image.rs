@@ -240,8 +240,14 @@ fn outline<Elf: FileHeader<Endian = Endianness>>(data: &ReadCache<&File>) -> Res
             build_id = note::<Elf>(section, endian, data);
         }
         let (offset, size) = section.file_range(endian).unwrap_or((0, 0));
-        let range = match section.compression(endian, data)? {
-            Some((packed, offset, compressed_size)) => {
+        let unreadable = CompressedFileRange {
+            format: CompressionFormat::Unknown,
+            ..CompressedFileRange::none(Some((offset, size)))
+        };
+        let range = match section.compression(endian, data) {
+            // It costs what is in it, and nothing else.
+            Err(_) => unreadable,
+            Ok(Some((packed, offset, compressed_size))) => {
                 let format = match packed.ch_type(endian) {
                     elf::ELFCOMPRESS_ZLIB => CompressionFormat::Zlib,
                     elf::ELFCOMPRESS_ZSTD => CompressionFormat::Zstandard,
@@ -250,7 +256,7 @@ fn outline<Elf: FileHeader<Endian = Endianness>>(data: &ReadCache<&File>) -> Res
                 let uncompressed_size = packed.ch_size(endian).into();
                 CompressedFileRange { format, offset, compressed_size, uncompressed_size }
             }
-            None => old_packing(&name, offset, size, data)
+            Ok(None) => old_packing(&name, offset, size, data)
                 .unwrap_or_else(|| CompressedFileRange::none(Some((offset, size)))),
         };
         let strings = usize::try_from(section.sh_link(endian)).unwrap_or(usize::MAX);
