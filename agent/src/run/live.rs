@@ -277,7 +277,7 @@ impl Agent {
     /// Ten ticks a second are for whoever is tuned or watched; a profile that is recorded all the time needs fewer.
     fn pace(&self, is_tuned: bool) -> Pace {
         /// More of them would fill the ring buffer between two ticks.
-        const MOST_SAMPLES_A_SECOND: u64 = 4_000;
+        const MOST_SAMPLES_A_SECOND: u64 = 2_000;
         let samples = self.config.hertz.saturating_mul(u64::from(cpus()));
         let quiet = !is_tuned && !self.core.is_watched() && self.wanted.sched.is_none();
         if quiet && samples <= MOST_SAMPLES_A_SECOND { Pace::Rest } else { Pace::Tick }

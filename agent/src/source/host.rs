@@ -27,7 +27,7 @@ pub struct HostSource {
 }
 
 /// Ticks of the grid that are left out between two while nobody needs them.
-const LEFT_OUT: u64 = 4;
+const LEFT_OUT: u64 = 9;
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

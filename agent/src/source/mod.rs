@@ -43,7 +43,7 @@ pub enum Pulled {
 pub enum Pace {
     /// Ten times a second.
     Tick,
-    /// Twice a second, and ten times again from the next request on.
+    /// Once a second, and ten times again from the next request on.
     Rest,
 }
 

@@ -53,13 +53,14 @@ impl Work {
         }
     }
 
-    /// How much slower `with` is than `without`, per cent: by work done where it takes all it can get, by CPU time a
-    /// unit where it is paced.
-    fn slowdown(self, with: Done, without: Done) -> f64 {
-        match self {
-            Self::Cpu => (1.0 - with.per_second / without.per_second) * 100.0,
-            Self::Io => (with.cpu_ns_per_unit / without.cpu_ns_per_unit - 1.0) * 100.0,
-        }
+    /// How much less work is done `with` than `without`, per cent.
+    fn slowdown(with: Done, without: Done) -> f64 {
+        (1.0 - with.per_second / without.per_second) * 100.0
+    }
+
+    /// How much more CPU time a unit of work takes, per cent: what shows where the load is paced, and so not slowed down.
+    fn dearer(with: Done, without: Done) -> f64 {
+        (with.cpu_ns_per_unit / without.cpu_ns_per_unit - 1.0) * 100.0
     }
 }
 
@@ -74,6 +75,8 @@ struct Line {
     bpf_percent: f64,
     slowdown_percent: f64,
     slowdown_spread: f64,
+    /// CPU time that a unit of work takes more.
+    dearer_percent: f64,
     rss_mib: f64,
     map_mib: f64,
     /// CPU time of the start-up, seconds.
@@ -124,6 +127,7 @@ struct Round {
     own: f64,
     bpf: f64,
     slowdown: f64,
+    dearer: f64,
     rss: f64,
     maps: f64,
     startup: f64,
@@ -164,7 +168,8 @@ fn compare(work: Work, program: &Path, tools: &Tools, rounds_wanted: usize) -> R
             rounds.push(Round {
                 own: percent(at_end.cpu_ns + at_end.bpf_ns - at_start.cpu_ns.min(at_end.cpu_ns) - at_start.bpf_ns),
                 bpf: percent(at_end.bpf_ns - at_start.bpf_ns),
-                slowdown: work.slowdown(with, mean),
+                slowdown: Work::slowdown(with, mean),
+                dearer: Work::dearer(with, mean),
                 rss: mib(at_end.rss_bytes),
                 maps: mib(at_end.map_bytes),
                 startup: seconds(at_start.cpu_ns),
@@ -192,6 +197,7 @@ fn line(work: Work, tool: Tool, rounds: &[Round]) -> Line {
         bpf_percent: of(|r| r.bpf),
         slowdown_percent: of(|r| r.slowdown),
         slowdown_spread: (slow[slow.len() * 3 / 4] - slow[slow.len() / 4]) / 2.0,
+        dearer_percent: of(|r| r.dearer),
         rss_mib: of(|r| r.rss),
         map_mib: of(|r| r.maps),
         startup_cpu_s: of(|r| r.startup),
@@ -202,19 +208,20 @@ fn line(work: Work, tool: Tool, rounds: &[Round]) -> Line {
 
 fn show(lines: &[Line]) {
     ui::line(format_args!(
-        "  {:<32} {:>9} {:>7} {:>9} {:>16} {:>8} {:>8} {:>9} {:>7}",
-        "", "own CPU", "(BPF)", "stacks", "slow-down", "RSS", "maps", "start-up", "whole"
+        "  {:<32} {:>9} {:>7} {:>9} {:>16} {:>9} {:>8} {:>8} {:>9} {:>7}",
+        "", "own CPU", "(BPF)", "stacks", "slow-down", "CPU/unit", "RSS", "maps", "start-up", "whole"
     ));
     for line in lines {
         let whole = line.whole_percent.map_or_else(|| "–".to_owned(), |w| format!("{w:.1} %"));
         ui::line(format_args!(
-            "  {:<32} {:>7.2} % {:>7.2} {:>7.2} % {:>7.2} ± {:.2} % {:>5.0} MiB {:>4.0} MiB {:>7.2} s {:>7}",
+            "  {:<32} {:>7.2} % {:>7.2} {:>7.2} % {:>7.2} ± {:.2} % {:>+7.2} % {:>5.0} MiB {:>4.0} MiB {:>7.2} s {:>7}",
             line.tool,
             line.own_cpu_percent,
             line.bpf_percent,
             line.after_percent,
             line.slowdown_percent,
             line.slowdown_spread,
+            line.dearer_percent,
             line.rss_mib,
             line.map_mib,
             line.startup_cpu_s,
