@@ -100,21 +100,25 @@ mod tests {
     use crate::units::{CgroupId, Nanos, Pid, Uid};
     use agent_common::{UnwindEnd, WaitReason};
 
-    #[test]
-    fn kernel_frames_stand_below_the_user_frames_that_called_them() {
-        let key = StackKey {
-            kind: SampleKind::Cpu,
+    fn key(kind: SampleKind, kernel: &[u64], user: &[u64]) -> StackKey {
+        StackKey {
+            kind,
             pid: Pid(1),
             comm: Comm(*b"app\0\0\0\0\0\0\0\0\0\0\0\0\0"),
             cgroup: CgroupId(0),
             uid: Uid(0),
             reason: WaitReason::Other,
             user_end: UnwindEnd::Entry,
-            kernel: Box::new([0xf001, 0xf003]),
-            user: Box::new([0xa001, 0xa003, 0]),
+            kernel: kernel.into(),
+            user: user.into(),
             thread: None,
             waker: None,
-        };
+        }
+    }
+
+    #[test]
+    fn kernel_frames_stand_below_the_user_frames_that_called_them() {
+        let key = key(SampleKind::Cpu, &[0xf001, 0xf003], &[0xa001, 0xa003, 0]);
         let mut counts = StackCounts::starting(Nanos(0));
         counts.counts.insert(key, Tally { samples: 3, weight: 30 });
         let mut names = Names::default();
@@ -145,19 +149,7 @@ mod tests {
             table.insert(Space::Kernel, if at == 0 { address } else { address - 1 }, [(*name).to_owned()]);
             kernel.push(address);
         }
-        let key = StackKey {
-            kind: SampleKind::Socket,
-            pid: Pid(1),
-            comm: Comm(*b"app\0\0\0\0\0\0\0\0\0\0\0\0\0"),
-            cgroup: CgroupId(0),
-            uid: Uid(0),
-            reason: WaitReason::Other,
-            user_end: UnwindEnd::Entry,
-            kernel: kernel.into(),
-            user: Box::new([]),
-            thread: None,
-            waker: None,
-        };
+        let key = key(SampleKind::Socket, &kernel, &[]);
         let mut counts = StackCounts::starting(Nanos(0));
         counts.counts.insert(key, Tally { samples: 3, weight: 3 });
         let profile = name_stacks(&counts, ProfileKind::Sock, &table, &Lost::default(), |_| true, plain_owner);

@@ -10,7 +10,8 @@ mod syscalls;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde::Serialize;
 
 use crate::shell::Workspace;
 
@@ -50,6 +51,21 @@ pub(crate) struct Bench<'a> {
     pub(crate) json: Option<&'a Path>,
     /// Rounds, where they can be chosen.
     pub(crate) rounds: usize,
+}
+
+impl Bench<'_> {
+    /// Writes the numbers to the file, if one was asked for.
+    fn keep(&self, figures: &impl Serialize) -> Result<()> {
+        let Some(file) = self.json else { return Ok(()) };
+        std::fs::write(file, serde_json::to_string_pretty(figures)?)
+            .with_context(|| format!("write {}", file.display()))
+    }
+}
+
+/// The upper one of the two in the middle where their count is even.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {

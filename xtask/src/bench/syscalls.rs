@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Bench, with_tracefs};
+use super::{Bench, median, with_tracefs};
 use crate::leash::{Leash, poll};
 use crate::shell::{self, which};
 use crate::ui;
@@ -124,11 +124,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
         base_spread_ns: (base[base.len() * 3 / 4] - base[base.len() / 4]) / 2.0,
     };
     show(&figures);
-    if let Some(file) = bench.json {
-        fs::write(file, serde_json::to_string_pretty(&figures)?)
-            .with_context(|| format!("write {}", file.display()))?;
-    }
-    Ok(())
+    bench.keep(&figures)
 }
 
 fn show(figures: &Figures) {
@@ -149,11 +145,6 @@ fn show(figures: &Figures) {
     }
     let apart = sampled.octaves_from(*full);
     ui::line(format_args!("  octaves between the two    {apart:7}     (wanted: at most 1)"));
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 struct Tools {

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 /// Bytes of a stack that are read: as deep as most stacks are.
 const MOST_BYTES: usize = 64 << 10;
-const PAGE: u64 = 4096;
 /// A page that is in memory is there in a microsecond; one that is swapped out is not waited for.
 const DEADLINE: Duration = Duration::from_millis(20);
 
@@ -74,16 +73,8 @@ fn read(place: Place) -> Option<Vec<u8>> {
     let Place { pid, tid, sp, .. } = place;
     let memory = File::open(format!("/proc/{pid}/task/{tid}/mem")).ok()?;
     let mut bytes = vec![0; MOST_BYTES];
-    let mut got = 0;
-    // Page by page: behind the stack lies nothing, or what is not to be read.
-    while got < MOST_BYTES {
-        let from = sp.checked_add(u64::try_from(got).ok()?)?;
-        let length = usize::try_from(PAGE - from % PAGE).ok()?.min(MOST_BYTES - got);
-        if memory.read_exact_at(bytes.get_mut(got..got + length)?, from).is_err() {
-            break;
-        }
-        got += length;
-    }
+    // The kernel copies as far as there is something: behind the stack lies nothing, or what is not to be read.
+    let got = memory.read_at(&mut bytes, sp).unwrap_or(0);
     bytes.truncate(got);
     // Looked at last: a thread that stands there still has not touched its callers' frames meanwhile.
     stands(place).then_some(bytes)

@@ -19,7 +19,7 @@ use serde::Serialize;
 use self::load::{Done, Load};
 use self::meter::BpfStatistics;
 use self::tool::{Tool, Tools};
-use super::Bench;
+use super::{Bench, median};
 use crate::shell;
 use crate::ui;
 
@@ -115,11 +115,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
         lines.extend(compare(work, &program, &tools, bench.rounds)?);
     }
     let figures = Figures { rounds: bench.rounds, lines };
-    if let Some(file) = bench.json {
-        let json = serde_json::to_string_pretty(&figures)?;
-        std::fs::write(file, json).with_context(|| format!("write {}", file.display()))?;
-    }
-    Ok(())
+    bench.keep(&figures)
 }
 
 /// What one tool showed in one round.
@@ -242,11 +238,6 @@ fn show(lines: &[Line]) {
             ours.own_cpu_percent / peer.own_cpu_percent,
         ));
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Of one core, over the span that is measured.

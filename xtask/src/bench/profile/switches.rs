@@ -14,8 +14,8 @@ use serde::Serialize;
 use super::load::{self, Load};
 use super::meter::{self, BpfStatistics};
 use super::tool::{Tool, Tools};
-use super::{SETTLE, Work, median, rest};
-use crate::bench::Bench;
+use super::{SETTLE, Work, rest};
+use crate::bench::{Bench, median};
 use crate::leash::Leash;
 use crate::{shell, ui};
 
@@ -64,11 +64,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
         switches: of(|c| c.2),
     };
     show(&figures);
-    if let Some(file) = bench.json {
-        let json = serde_json::to_string_pretty(&figures)?;
-        std::fs::write(file, json).with_context(|| format!("write {}", file.display()))?;
-    }
-    Ok(())
+    bench.keep(&figures)
 }
 
 fn show(figures: &Figures) {
