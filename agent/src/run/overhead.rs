@@ -106,6 +106,9 @@ impl Overhead {
             Some((then, before)) if now.since(then) >= MEASURED => {
                 if let Some(time) = run_time() {
                     self.probes.take(now.since(then), time.since(before));
+                } else {
+                    // Somebody else kept it, and does no more.
+                    (self.probes.since, self.probes.unknown) = (None, true);
                 }
                 due.measure = Some(Measure::End);
             }
@@ -205,6 +208,19 @@ mod tests {
         assert!(due.iter().all(|d| d.step.is_none()));
         let total = overhead.probes_time().unwrap().as_secs_f64();
         assert!((total - 1.0).abs() < 0.15, "1 % of 100 s is {total} s");
+    }
+
+    #[test]
+    fn a_run_time_that_somebody_else_stops_is_measured_again_at_the_next_look() {
+        let mut overhead = Overhead::new(Ratio(0.01), 2, Nanos(0));
+        let mut tick = |second: u64, time: Option<Nanos>| {
+            overhead.tick(Nanos::from_secs(second), &OwnCost::default(), || time, AskedFor::Nothing).measure
+        };
+        // It was kept by the system's switch, which is off by the time that it is read again.
+        assert_eq!(tick(1, Some(Nanos(5))), None);
+        assert_eq!(tick(3, None), Some(Measure::End));
+        assert_eq!((tick(4, None), tick(5, None)), (None, None), "it has ended");
+        assert_eq!(tick(10, None), Some(Measure::Begin));
     }
 
     #[test]
