@@ -4,11 +4,11 @@ mod json;
 mod page;
 
 pub use json::{
-    Applied, Boundary, DecisionJson, Goal, KnobRange, Knobs, LeaseTerms, Mode, Objective, OnExpiry, OverrideRequest,
-    Problem, Registration, RegistrationReply, SettingsReply, SignalsJson,
+    Applied, Boundary, Caps, DecisionJson, Goal, KnobRange, Knobs, LeaseTerms, Mode, Objective, OnExpiry,
+    OverrideRequest, Policy, Problem, Registration, RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
 };
 pub use page::{
-    ABI_VERSION, PAGE_BYTES, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, ReportWord,
-    SETTINGS_ABI_AT, SETTINGS_MAGIC, SETTINGS_N_AT, SETTINGS_SEQ_AT, SETTINGS_SLOT_AT, SETTINGS_SLOT_BYTES,
+    ABI_VERSION, PAGE_BYTES, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, REPORT_WORDS_MIN,
+    ReportWord, SETTINGS_ABI_AT, SETTINGS_MAGIC, SETTINGS_N_AT, SETTINGS_SEQ_AT, SETTINGS_SLOT_AT, SETTINGS_SLOT_BYTES,
     SETTINGS_VALUES, VALUE_BATCH_BYTES, VALUE_FLUSH_INTERVAL_US, VALUE_NAMES,
 };

@@ -100,12 +100,17 @@ impl ReportPage {
         self.add(ReportWord::BytesOut, flush.bytes.0);
         self.add(ReportWord::Flushes, 1);
         self.add(ReportWord::FlushNs, flush.took.0);
+        let (bytes, us) = (flush.bytes.0, flush.took.as_micros());
+        self.add(ReportWord::FlushBytesSquared, bytes.wrapping_mul(bytes));
+        self.add(ReportWord::FlushBytesUs, bytes.wrapping_mul(us));
+        self.add(ReportWord::FlushUsSquared, us.wrapping_mul(us));
         self.add(
             match flush.cause {
                 Cause::Age => ReportWord::FlushesByAge,
                 Cause::Size => ReportWord::FlushesBySize,
                 Cause::Backlog => ReportWord::FlushesByBacklog,
                 Cause::Panic => ReportWord::FlushesByPanic,
+                Cause::Waiting => ReportWord::FlushesByWaiting,
             },
             1,
         );

@@ -50,6 +50,8 @@ pub enum Cause {
     Backlog,
     /// The queue passed four fifths of its capacity.
     Panic,
+    /// All queued events together had waited as long as a flush costs.
+    Waiting,
 }
 
 /// What to do now.

@@ -4,7 +4,8 @@
 //! negative, infinite or absurd, and nothing it says panics.
 
 use tidegate_client::abi::{
-    ABI_VERSION, PAGE_BYTES, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, ReportWord,
+    ABI_VERSION, PAGE_BYTES, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, REPORT_WORDS_MIN,
+    ReportWord,
 };
 
 use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
@@ -19,7 +20,7 @@ pub const MAX_FLUSH: Nanos = Nanos::from_secs(3_600);
 const FIRST_WORD_AT: usize = 16;
 
 /// Counters that must not fall, with their names.
-const CUMULATIVE: [(ReportWord, &str); 12] = [
+const CUMULATIVE: [(ReportWord, &str); 14] = [
     (ReportWord::EventsIn, "events_in"),
     (ReportWord::EventsOut, "events_out"),
     (ReportWord::BytesIn, "bytes_in"),
@@ -32,6 +33,8 @@ const CUMULATIVE: [(ReportWord, &str); 12] = [
     (ReportWord::FlushNs, "flush_ns"),
     (ReportWord::FlushErrors, "flush_errors"),
     (ReportWord::EventsLost, "events_lost"),
+    (ReportWord::FlushesByWaiting, "flushes_by_waiting"),
+    (ReportWord::StalledNs, "stalled_ns"),
 ];
 
 /// Why a report was ignored.
@@ -100,16 +103,46 @@ pub struct ReportDelta {
     pub bytes_out: u64,
     /// Flushes acknowledged.
     pub flushes: u64,
-    /// Panic flushes.
-    pub flushes_by_panic: u64,
+    /// The same by why they began.
+    pub by_cause: FlushCauses,
     /// Sum of their durations, ns.
     pub flush_ns: u64,
+    /// Size against duration of the flushes; absent where the page does not tell it, or contradicts itself.
+    pub moments: Option<FlushMoments>,
     /// Failed flushes.
     pub flush_errors: u64,
     /// Events lost.
     pub events_lost: u64,
+    /// Time that senders waited for room, ns.
+    pub stalled_ns: u64,
     /// Events by latency: word `i` counts `2^i <= ns < 2^(i+1)`.
     pub histogram: [u64; REPORT_HISTOGRAM_WORDS],
+}
+
+/// Flushes of one span by why they began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlushCauses {
+    /// The oldest event was old enough.
+    pub age: u64,
+    /// The batch was full.
+    pub size: u64,
+    /// A backlog had gathered behind the flush before: the sink became idle.
+    pub backlog: u64,
+    /// The queue was nearly full.
+    pub panic: u64,
+    /// The waiting of all events together had come to the cost of a flush.
+    pub waiting: u64,
+}
+
+/// Second moments of the flushes of one span: what a line through (size, duration) needs beside counts and sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushMoments {
+    /// Sum of bytes squared.
+    pub bytes_squared: u64,
+    /// Sum of bytes times microseconds.
+    pub bytes_us: u64,
+    /// Sum of microseconds squared.
+    pub us_squared: u64,
 }
 
 /// Takes a page apart, or says why it is ignored.
@@ -125,11 +158,12 @@ pub fn parse(page: &[u8]) -> Result<Report, ReportFault> {
     if half(8) != ABI_VERSION {
         return Err(ReportFault::Version(half(8)));
     }
-    if !(REPORT_WORDS..=REPORT_HISTOGRAM_AT).contains(&usize::try_from(half(12)).unwrap_or(usize::MAX)) {
+    let told = usize::try_from(half(12)).unwrap_or(usize::MAX);
+    if !(REPORT_WORDS_MIN..=REPORT_HISTOGRAM_AT).contains(&told) {
         return Err(ReportFault::Words(half(12)));
     }
     let report = Report {
-        words: std::array::from_fn(|i| word(FIRST_WORD_AT + 8 * i)),
+        words: std::array::from_fn(|i| if i < told { word(FIRST_WORD_AT + 8 * i) } else { 0 }),
         histogram: std::array::from_fn(|i| word(FIRST_WORD_AT + 8 * (REPORT_HISTOGRAM_AT + i))),
     };
     let Levels { queue_bytes, queue_capacity, .. } = report.levels();
@@ -173,13 +207,43 @@ impl Report {
             events_out: d(ReportWord::EventsOut),
             bytes_out: d(ReportWord::BytesOut),
             flushes: d(ReportWord::Flushes),
-            flushes_by_panic: d(ReportWord::FlushesByPanic),
+            by_cause: FlushCauses {
+                age: d(ReportWord::FlushesByAge),
+                size: d(ReportWord::FlushesBySize),
+                backlog: d(ReportWord::FlushesByBacklog),
+                panic: d(ReportWord::FlushesByPanic),
+                waiting: d(ReportWord::FlushesByWaiting),
+            },
             flush_ns: d(ReportWord::FlushNs),
+            moments: self.moments(earlier),
             flush_errors: d(ReportWord::FlushErrors),
             events_lost: d(ReportWord::EventsLost),
+            stalled_ns: d(ReportWord::StalledNs),
             histogram: std::array::from_fn(|i| self.histogram[i] - earlier.histogram[i]),
         };
         delta.sane()
+    }
+
+    /// Second moments since `earlier`. Their sums wrap, and a page may say anything: what no flushes can have is left out.
+    fn moments(&self, earlier: &Self) -> Option<FlushMoments> {
+        let wrapped = |word: ReportWord| self.word(word).wrapping_sub(earlier.word(word));
+        let plain = |word: ReportWord| u128::from(self.word(word).saturating_sub(earlier.word(word)));
+        let moments = FlushMoments {
+            bytes_squared: wrapped(ReportWord::FlushBytesSquared),
+            bytes_us: wrapped(ReportWord::FlushBytesUs),
+            us_squared: wrapped(ReportWord::FlushUsSquared),
+        };
+        let (flushes, bytes) = (plain(ReportWord::Flushes), plain(ReportWord::BytesOut));
+        // Each duration was cut to whole microseconds, so their sum lies up to one a flush below.
+        let us = (plain(ReportWord::FlushNs) / 1_000).saturating_sub(flushes);
+        let (b2, bd, d2) =
+            (u128::from(moments.bytes_squared), u128::from(moments.bytes_us), u128::from(moments.us_squared));
+        // By Cauchy and Schwarz: the square of a sum over n is at most the sum of the squares, and so for the product.
+        let fits = flushes > 0
+            && bytes.checked_mul(bytes).is_some_and(|sum| sum <= b2.saturating_mul(flushes))
+            && us.checked_mul(us).is_some_and(|sum| sum <= d2.saturating_mul(flushes))
+            && bd.checked_mul(bd).is_some_and(|sum| sum <= b2.saturating_mul(d2));
+        fits.then_some(moments)
     }
 
     fn word(&self, word: ReportWord) -> u64 {

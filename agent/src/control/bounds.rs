@@ -1,6 +1,6 @@
 //! The hard clamps of a registration: any settings in, settings within them out. Nothing passes by them.
 
-use tidegate_client::abi::{Boundary, KnobRange, Knobs, Mode, Registration};
+use tidegate_client::abi::{Boundary, KnobRange, Knobs, Registration};
 
 use crate::units::{BatchSize, FlushInterval, Generation, Settings};
 
@@ -45,10 +45,7 @@ pub fn initial(registration: &Registration, resumed: Option<(Generation, Setting
     let Some((generation, held)) = resumed.filter(|(generation, _)| *generation > Generation(0)) else {
         return (bounds.defaults(), Generation(0));
     };
-    let wanted = match registration.mode {
-        Mode::Observe => bounds.defaults(),
-        Mode::On => bounds.clamp(held).0,
-    };
+    let wanted = if registration.mode.acts() { bounds.clamp(held).0 } else { bounds.defaults() };
     if wanted == held { (held, generation) } else { (wanted, Generation(generation.0.saturating_add(1))) }
 }
 
@@ -71,19 +68,14 @@ fn within(value: u64, range: KnobRange) -> (u64, Option<Boundary>) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tidegate_client::abi::{LeaseTerms, Objective};
+    use tidegate_client::abi::Mode;
 
     fn registration(mode: Mode) -> Registration {
-        Registration {
-            knobs: Knobs {
-                batch_bytes: KnobRange { min: 4_096, max: 1 << 20, default: 256 << 10 },
-                flush_interval_us: KnobRange { min: 1_000, max: 250_000, default: 250_000 },
-            },
-            objective: Objective::default(),
-            mode,
-            report: None,
-            lease: LeaseTerms::default(),
-        }
+        let knobs = Knobs {
+            batch_bytes: KnobRange { min: 4_096, max: 1 << 20, default: 256 << 10 },
+            flush_interval_us: KnobRange { min: 1_000, max: 250_000, default: 250_000 },
+        };
+        Registration { mode, ..Registration::new(knobs) }
     }
 
     proptest! {

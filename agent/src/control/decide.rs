@@ -167,10 +167,7 @@ impl State {
 
     /// Settings on the page while nobody decides.
     fn resting(&self) -> Settings {
-        match self.mode {
-            Mode::Observe => self.bounds.defaults(),
-            Mode::On => self.bounds.clamp(self.published.1).0,
-        }
+        if self.mode.acts() { self.bounds.clamp(self.published.1).0 } else { self.bounds.defaults() }
     }
 
     fn begin_anew(&mut self) {
@@ -199,7 +196,7 @@ pub fn decide(state: &mut State, signals: &Signals, now: Nanos) -> Decision {
     if state.tuning == Tuning::Paused {
         return publish.standstill(state, Reason::Paused, Basis::Reason);
     }
-    if state.mode == Mode::On
+    if state.mode.acts()
         && state.hand == Hand::Agent
         && let Some(seen) = state.hand_off.observe(state.published, signals.in_use)
     {
@@ -331,12 +328,11 @@ impl Publish<'_> {
         bound_by: Option<Boundary>,
     ) -> Decision {
         let from = std::mem::replace(&mut state.current, settings);
-        let applied = match state.mode {
-            Mode::Observe => Applied::Advised,
-            Mode::On => {
-                state.published = (Generation(state.published.0.0.saturating_add(1)), settings);
-                Applied::Applied
-            }
+        let applied = if state.mode.acts() {
+            state.published = (Generation(state.published.0.0.saturating_add(1)), settings);
+            Applied::Applied
+        } else {
+            Applied::Advised
         };
         self.decision(state, applied, from, reason, basis, bound_by)
     }

@@ -333,10 +333,12 @@ impl Pipeline {
             uid: self.uid,
             registration: Arc::clone(&self.registration),
             state: match (self.state.hand(), tuning, self.state.mode()) {
-                (Hand::Human(..) | Hand::Foreign(_), ..) => TuningState::Manual,
+                (Hand::Human(..) | Hand::Foreign(_), ..) | (Hand::Agent, Tuning::Running, Mode::Manual) => {
+                    TuningState::Manual
+                }
                 (Hand::Agent, Tuning::Paused, _) => TuningState::Paused,
                 (Hand::Agent, Tuning::Running, Mode::Observe) => TuningState::Observe,
-                (Hand::Agent, Tuning::Running, Mode::On) => TuningState::On,
+                (Hand::Agent, Tuning::Running, Mode::Canary | Mode::On) => TuningState::On,
             },
             settings,
             generation,

@@ -32,7 +32,7 @@ const LEAD: Nanos = Nanos::SECOND;
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Policy {
+pub enum Contender {
     /// A plain buffer on the pipeline's defaults.
     Fixed,
     /// Flush what is queued whenever the sink is free.
@@ -43,7 +43,7 @@ pub enum Policy {
     Regime,
 }
 
-impl Policy {
+impl Contender {
     /// All of them, in the order of the table.
     pub const ALL: [Self; 4] = [Self::Fixed, Self::Greedy, Self::Batcher, Self::Regime];
 
@@ -77,7 +77,7 @@ pub struct SimReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct PolicyReport {
     /// Which.
-    pub policy: Policy,
+    pub policy: Contender,
     /// Events acknowledged.
     pub events: u64,
     /// Events that found the queue full.
@@ -132,11 +132,11 @@ struct Totals {
 
 /// Runs every policy `runs` times, from `seed` on.
 pub fn simulate(scenario: &Scenario, seed: u64, runs: u64) -> SimReport {
-    compare(scenario, &Policy::ALL, seed, runs)
+    compare(scenario, &Contender::ALL, seed, runs)
 }
 
 /// Runs these policies `runs` times, from `seed` on.
-pub fn compare(scenario: &Scenario, policies: &[Policy], seed: u64, runs: u64) -> SimReport {
+pub fn compare(scenario: &Scenario, policies: &[Contender], seed: u64, runs: u64) -> SimReport {
     let mut violations = Vec::new();
     let policies = policies
         .iter()
@@ -145,7 +145,7 @@ pub fn compare(scenario: &Scenario, policies: &[Policy], seed: u64, runs: u64) -
             let traces: Vec<Trace> =
                 (0..runs.max(1)).map(|nth| run(scenario, policy, seed.wrapping_add(nth))).collect();
             let report = report(scenario, policy, &traces);
-            if policy == Policy::Regime {
+            if policy == Contender::Regime {
                 violations = unmet(scenario, &report, &traces);
             }
             report
@@ -155,7 +155,7 @@ pub fn compare(scenario: &Scenario, policies: &[Policy], seed: u64, runs: u64) -
 }
 
 /// Runs one policy once.
-pub fn run(scenario: &Scenario, policy: Policy, seed: u64) -> Trace {
+pub fn run(scenario: &Scenario, policy: Contender, seed: u64) -> Trace {
     let name = PipelineName::try_from("simulated".to_owned()).expect("a good name");
     let end = Running::end(&scenario.phases, START + LEAD);
     // A second more, for what is still queued.
@@ -170,7 +170,7 @@ pub fn run(scenario: &Scenario, policy: Policy, seed: u64) -> Trace {
     };
     let mut batch = RawBatch::new();
     while sim.step(&mut batch) == Pulled::Batch {
-        if policy == Policy::Regime {
+        if policy == Contender::Regime {
             core.feed(&batch, |outcome| {
                 for publish in outcome.publish {
                     sim.apply(&publish.name, publish.generation, publish.settings);
@@ -195,12 +195,12 @@ pub fn run(scenario: &Scenario, policy: Policy, seed: u64) -> Trace {
     trace
 }
 
-fn pipeline(scenario: &Scenario, policy: Policy, name: &PipelineName, seed: u64) -> Simulated {
+fn pipeline(scenario: &Scenario, policy: Contender, name: &PipelineName, seed: u64) -> Simulated {
     let batch_max = RuleBytes(scenario.registration.knobs.batch_bytes.max);
     let rule: Box<dyn Rule> = match policy {
-        Policy::Fixed => Box::new(Fixed),
-        Policy::Greedy => Box::new(Greedy { batch_max: GREEDY_BATCH }),
-        Policy::Batcher | Policy::Regime => Box::new(L0 { batch_max }),
+        Contender::Fixed => Box::new(Fixed),
+        Contender::Greedy => Box::new(Greedy { batch_max: GREEDY_BATCH }),
+        Contender::Batcher | Contender::Regime => Box::new(L0 { batch_max }),
     };
     Simulated {
         name: name.clone(),
@@ -227,7 +227,7 @@ fn phase_starts(scenario: &Scenario) -> Vec<Nanos> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits")]
-fn report(scenario: &Scenario, policy: Policy, traces: &[Trace]) -> PolicyReport {
+fn report(scenario: &Scenario, policy: Contender, traces: &[Trace]) -> PolicyReport {
     let mut score = Score::of_phases(phase_starts(scenario));
     let mut sum = Totals::default();
     let mut changes = 0;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use axum::http::StatusCode;
-use tidegate_client::abi::{KnobRange, Knobs, LeaseTerms, Objective, OverrideRequest, Registration};
+use tidegate_client::abi::{Caps, KnobRange, Knobs, LeaseTerms, Objective, OverrideRequest, Registration};
 
 use crate::serve::problem::Refusal;
 
@@ -26,13 +26,20 @@ const OVERRIDE_MAX: u64 = 604_800;
 
 /// Refuses a registration that no pipeline can mean.
 pub fn registration(r: &Registration) -> Result<(), Refusal> {
-    let Registration { knobs, objective, mode: _, report, lease } = r;
+    let Registration { knobs, objective, mode: _, policy: _, report, lease, watch: _ } = r;
     let Knobs { batch_bytes, flush_interval_us } = knobs;
     range(*batch_bytes, "/knobs/batch_bytes", BATCH_MAX)?;
     range(*flush_interval_us, "/knobs/flush_interval_us", INTERVAL_MAX)?;
-    let Objective { p99_ms, goal: _ } = objective;
+    let Objective { p99_ms, goal: _, caps } = objective;
     if let Some(p99) = p99_ms {
         within(*p99, 1, OBJECTIVE_MAX, "/objective/p99_ms")?;
+    }
+    let Caps { flusher_busy, cpu_cores, queue_bytes, flushes_per_s } = *caps;
+    share(flusher_busy, 0.01, 0.95, "/objective/caps/flusher_busy")?;
+    share(cpu_cores, 0.001, 4_096.0, "/objective/caps/cpu_cores")?;
+    share(flushes_per_s, 0.1, 1e6, "/objective/caps/flushes_per_s")?;
+    if let Some(bytes) = queue_bytes {
+        within(bytes, 4_096, 1 << 40, "/objective/caps/queue_bytes")?;
     }
     let LeaseTerms { ttl_ms, hold_ms, on_expiry: _ } = lease;
     within(*ttl_ms, TTL_MIN, TTL_MAX, "/lease/ttl_ms")?;
@@ -70,6 +77,14 @@ fn range(knob: KnobRange, pointer: &str, largest: u64) -> Result<(), Refusal> {
     within(default, min, max, &format!("{pointer}/default"))
 }
 
+fn share(value: Option<f64>, min: f64, max: f64, pointer: &str) -> Result<(), Refusal> {
+    let Some(value) = value.filter(|value| !(min..=max).contains(value)) else {
+        return Ok(());
+    };
+    let detail = format!("{value} is outside {min}..={max}");
+    Err(unprocessable("out-of-range", detail, format!("give a value from {min} to {max}")).at(pointer))
+}
+
 fn within(value: u64, min: u64, max: u64, pointer: &str) -> Result<(), Refusal> {
     if (min..=max).contains(&value) {
         return Ok(());
@@ -101,7 +116,7 @@ fn unprocessable(code: &'static str, detail: String, fix: impl Into<String>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_client::abi::Mode;
+    use tidegate_client::abi::{Mode, Policy};
 
     fn good() -> Registration {
         Registration {
@@ -111,8 +126,10 @@ mod tests {
             },
             objective: Objective::default(),
             mode: Mode::On,
+            policy: Policy::Model,
             report: Some("/run/user/1000/report".into()),
             lease: LeaseTerms::default(),
+            watch: None,
         }
     }
 

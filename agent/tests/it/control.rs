@@ -7,8 +7,8 @@ use tidegate::serve::view::{PipelineView, TuningState};
 use tidegate::source::sim::page;
 use tidegate::units::{BatchSize, FlushInterval, Generation, Nanos, Pid, PipelineName, Settings, Uid};
 use tidegate_client::abi::{
-    Applied, DecisionJson, KnobRange, Knobs, LeaseTerms, Mode, Objective, OverrideRequest, REPORT_HISTOGRAM_WORDS,
-    REPORT_WORDS, Registration, ReportWord,
+    Applied, DecisionJson, KnobRange, Knobs, LeaseTerms, Mode, Objective, OverrideRequest, Policy,
+    REPORT_HISTOGRAM_WORDS, REPORT_WORDS, Registration, ReportWord,
 };
 
 /// A pipeline whose report is made by hand, and the core that watches it.
@@ -33,8 +33,10 @@ fn registration(mode: Mode) -> Registration {
         },
         objective: Objective::default(),
         mode,
+        policy: Policy::Regime,
         report: Some("/run/p.report".into()),
         lease: LeaseTerms { ttl_ms: 1_000, hold_ms: 1_000, ..LeaseTerms::default() },
+        watch: None,
     }
 }
 

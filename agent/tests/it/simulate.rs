@@ -8,14 +8,16 @@ use tidegate::control::Bounds;
 use tidegate::event::{Input, RawBatch};
 use tidegate::run::core::{Core, CoreConfig, TickOutcome};
 use tidegate::run::simulate::scenario::Scenario;
-use tidegate::run::simulate::{self, Policy, Trace, compare};
+use tidegate::run::simulate::{self, Contender, Trace, compare};
 use tidegate::source::Pulled;
 use tidegate::source::sim::lie::Lie;
 use tidegate::source::sim::plant::{Arrivals, Phase, Plant};
 use tidegate::source::sim::random::Random;
 use tidegate::source::sim::{SimSource, Simulated};
 use tidegate::units::{BatchSize, Bytes, FlushInterval, Generation, Nanos, PipelineName, Settings, Uid};
-use tidegate_client::abi::{KnobRange, Knobs, LeaseTerms, Mode, Objective, OverrideRequest, Registration, SignalsJson};
+use tidegate_client::abi::{
+    KnobRange, Knobs, LeaseTerms, Mode, Objective, OverrideRequest, Policy, Registration, SignalsJson,
+};
 use tidegate_client::rule::L0;
 
 #[test]
@@ -25,7 +27,7 @@ fn every_scenario_lands_where_it_must() {
     found.sort();
     assert!(found.len() >= 5);
     for path in found {
-        let report = compare(&Scenario::read(&path).unwrap(), &[Policy::Regime], 1, 1);
+        let report = compare(&Scenario::read(&path).unwrap(), &[Contender::Regime], 1, 1);
         assert!(report.violations.is_empty(), "{}: {:#?}", path.display(), report.violations);
     }
 }
@@ -35,7 +37,7 @@ fn the_demo_is_won_by_the_wanted_margins() {
     let report = simulate::simulate(&Scenario::demo(), 7, 1);
     assert!(report.violations.is_empty(), "{:#?}", report.violations);
     let [fixed, greedy, batcher, regime] = &report.policies[..] else { panic!("four policies") };
-    assert_eq!((fixed.policy, regime.policy), (Policy::Fixed, Policy::Regime));
+    assert_eq!((fixed.policy, regime.policy), (Contender::Fixed, Contender::Regime));
     for (tuned, fixed) in [(regime.by_time, fixed.by_time), (regime.by_event, fixed.by_event)] {
         assert!(tuned.p99_ms.unwrap() <= 0.15 * fixed.p99_ms.unwrap(), "{tuned:?} {fixed:?}");
         assert!(tuned.p999_ms.unwrap() <= 0.08 * fixed.p999_ms.unwrap(), "{tuned:?} {fixed:?}");
@@ -70,7 +72,8 @@ fn a_steady_load_sees_at_most_one_reversal_a_minute() {
         let text = simulate::scenario::DEMO;
         let head = &text[..text.find("[[phase]]").unwrap()];
         let scenario = format!("{head}\n[[phase]]\nrate = {rate}\nseconds = {seconds}\n");
-        let Trace { settings, .. } = simulate::run(&Scenario::parse("steady", &scenario).unwrap(), Policy::Regime, 3);
+        let Trace { settings, .. } =
+            simulate::run(&Scenario::parse("steady", &scenario).unwrap(), Contender::Regime, 3);
         let intervals: Vec<(Nanos, u64)> = settings.iter().map(|(at, s)| (*at, s.interval.0)).collect();
         let turns: Vec<Nanos> = intervals
             .windows(3)
@@ -185,8 +188,10 @@ fn random_registration(random: &mut Random) -> Registration {
             ..Objective::default()
         },
         mode: if random.unit() < 0.8 { Mode::On } else { Mode::Observe },
+        policy: Policy::ALL[usize::try_from(random.bits() % 4).unwrap_or(0)],
         report: Some("/simulated".into()),
         lease: LeaseTerms::default(),
+        watch: None,
     }
 }
 

@@ -16,12 +16,18 @@ pub struct Registration {
     /// Whether the agent may act; advice only unless asked.
     #[serde(default)]
     pub mode: Mode,
+    /// How settings are found.
+    #[serde(default)]
+    pub policy: Policy,
     /// Report page, an absolute path of a file that the registering user owns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<PathBuf>,
     /// Terms of the settings' lease.
     #[serde(default)]
     pub lease: LeaseTerms,
+    /// Another process, which was never changed and is only looked at: kernel evidence alone, advice alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<WatchedProcess>,
 }
 
 impl Registration {
@@ -31,8 +37,10 @@ impl Registration {
             knobs,
             objective: Objective::default(),
             mode: Mode::default(),
+            policy: Policy::default(),
             report: None,
             lease: LeaseTerms::default(),
+            watch: None,
         }
     }
 }
@@ -79,6 +87,68 @@ pub struct Objective {
     /// Which way to lean.
     #[serde(default)]
     pub goal: Goal,
+    /// What the pipeline may use.
+    #[serde(default)]
+    pub caps: Caps,
+}
+
+/// What a pipeline may use. A cap that is absent is the policy's own choice, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Caps {
+    /// Share of the time in which a flush may be in flight, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flusher_busy: Option<f64>,
+    /// CPU time of the pipeline's process over wall time, cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_cores: Option<f64>,
+    /// Bytes in the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_bytes: Option<u64>,
+    /// Flushes a second that the downstream takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flushes_per_s: Option<f64>,
+}
+
+/// How settings are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// The pipeline's own settings, whatever the load.
+    Static,
+    /// Flush what is queued whenever the sink is free: the shortest interval.
+    Greedy,
+    /// Three regimes of the event rate.
+    Regime,
+    /// From the learnt cost of a flush, under the caps.
+    #[default]
+    Model,
+}
+
+impl Policy {
+    /// Every policy.
+    pub const ALL: [Self; 4] = [Self::Static, Self::Greedy, Self::Regime, Self::Model];
+
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Greedy => "greedy",
+            Self::Regime => "regime",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// A process that is looked at and was never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchedProcess {
+    /// Its number.
+    pub pid: u32,
+    /// Size of an event, bytes; without it rates are told in bytes alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_bytes: Option<u64>,
 }
 
 /// Which way to lean between latency and cost.
@@ -101,8 +171,19 @@ pub enum Mode {
     /// Decisions are advice; the settings page keeps the defaults.
     #[default]
     Observe,
+    /// A decision is applied on trial, and stays only if it is seen to do no harm.
+    Canary,
     /// Decisions are applied.
     On,
+    /// The pipeline's own settings, or what a human pinned; the agent neither acts nor advises.
+    Manual,
+}
+
+impl Mode {
+    /// Whether decisions reach the settings page.
+    pub fn acts(self) -> bool {
+        matches!(self, Self::Canary | Self::On)
+    }
 }
 
 /// Terms of a lease: renewed every second or at a third of `ttl_ms`, whichever is sooner.

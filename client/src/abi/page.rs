@@ -77,10 +77,22 @@ pub enum ReportWord {
     UpdatedNs = 17,
     /// Events lost.
     EventsLost = 18,
+    /// Flushes because the waiting of all queued events together had come to the cost of a flush.
+    FlushesByWaiting = 19,
+    /// Sum over acknowledged flushes of their bytes squared, modulo 2^64.
+    FlushBytesSquared = 20,
+    /// Sum over acknowledged flushes of bytes times microseconds, modulo 2^64.
+    FlushBytesUs = 21,
+    /// Sum over acknowledged flushes of microseconds squared, modulo 2^64.
+    FlushUsSquared = 22,
+    /// Time that senders had to wait because the queue was full, ns.
+    StalledNs = 23,
 }
 
 /// Named words of a report.
-pub const REPORT_WORDS: usize = 19;
+pub const REPORT_WORDS: usize = 24;
+/// Words that every report has; those after them were added later and count as absent where a page has fewer.
+pub const REPORT_WORDS_MIN: usize = 19;
 /// Index of the first histogram word.
 pub const REPORT_HISTOGRAM_AT: usize = 32;
 /// Histogram of events by latency from arrival to acknowledgement: word `i` counts `2^i <= ns < 2^(i+1)`.

@@ -18,6 +18,7 @@ pub(crate) struct Counters {
     by_size: AtomicU64,
     by_backlog: AtomicU64,
     by_panic: AtomicU64,
+    by_waiting: AtomicU64,
     sink_errors: AtomicU64,
 }
 
@@ -46,6 +47,8 @@ pub(crate) struct Stats {
     pub(crate) by_backlog: u64,
     /// Panic flushes.
     pub(crate) by_panic: u64,
+    /// Flushes because the waiting of all queued records had come to the cost of a flush.
+    pub(crate) by_waiting: u64,
     /// Sum of flush durations.
     pub(crate) flush_ns: u64,
     /// Writes to the sink that failed and were tried again.
@@ -92,6 +95,7 @@ impl Counters {
             Cause::Size => &self.by_size,
             Cause::Backlog => &self.by_backlog,
             Cause::Panic => &self.by_panic,
+            Cause::Waiting => &self.by_waiting,
         };
         for (counter, n) in [
             (by_cause, 1),
@@ -108,7 +112,7 @@ impl Counters {
     pub(crate) fn stats(&self) -> Stats {
         let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let (by_age, by_size) = (get(&self.by_age), get(&self.by_size));
-        let (by_backlog, by_panic) = (get(&self.by_backlog), get(&self.by_panic));
+        let (by_backlog, by_panic, by_waiting) = (get(&self.by_backlog), get(&self.by_panic), get(&self.by_waiting));
         Stats {
             at_ns: clock::monotonic().0,
             cpu_ns: clock::process_cpu().0,
@@ -116,11 +120,12 @@ impl Counters {
             events_out: get(&self.events_out),
             bytes_out: get(&self.bytes_out),
             compressed_bytes: get(&self.compressed),
-            flushes: by_age + by_size + by_backlog + by_panic,
+            flushes: by_age + by_size + by_backlog + by_panic + by_waiting,
             by_age,
             by_size,
             by_backlog,
             by_panic,
+            by_waiting,
             flush_ns: get(&self.flush_ns),
             sink_errors: get(&self.sink_errors),
             ..Stats::default()

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use serde::Deserialize;
-use tidegate_client::abi::{KnobRange, Knobs, LeaseTerms, Mode, Objective, Registration};
+use tidegate_client::abi::{KnobRange, Knobs, LeaseTerms, Mode, Objective, Policy, Registration};
 
 use crate::source::sim::plant::{Arrivals, Phase};
 use crate::units::{Bytes, Nanos};
@@ -185,8 +185,10 @@ impl Scenario {
             knobs: Knobs { batch_bytes, flush_interval_us },
             objective: Objective { p99_ms, ..Objective::default() },
             mode: Mode::On,
+            policy: Policy::Regime,
             report: Some("/simulated".into()),
             lease: LeaseTerms::default(),
+            watch: None,
         };
         Ok(Self {
             name,

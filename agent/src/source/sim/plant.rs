@@ -239,16 +239,20 @@ impl Running {
             Cause::Size => ReportWord::FlushesBySize,
             Cause::Backlog => ReportWord::FlushesByBacklog,
             Cause::Panic => ReportWord::FlushesByPanic,
+            Cause::Waiting => ReportWord::FlushesByWaiting,
         };
         let counts = [
             (ReportWord::EventsOut, events),
             (ReportWord::BytesOut, bytes),
             (ReportWord::Flushes, 1),
             (ReportWord::FlushNs, ends - begun),
+            (ReportWord::FlushBytesSquared, bytes.wrapping_mul(bytes)),
+            (ReportWord::FlushBytesUs, bytes.wrapping_mul((ends - begun) / 1_000)),
+            (ReportWord::FlushUsSquared, ((ends - begun) / 1_000).wrapping_mul((ends - begun) / 1_000)),
             (by_cause, 1),
         ];
         for (word, count) in counts {
-            self.words[word as usize] += count;
+            self.words[word as usize] = self.words[word as usize].wrapping_add(count);
         }
         for arrived in arrivals {
             let latency = ends.saturating_sub(arrived);
