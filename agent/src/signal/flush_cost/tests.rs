@@ -104,12 +104,12 @@ fn a_changed_sink_is_followed_from_the_second_span_on() {
     for _ in 0..100 {
         assert!(!tracker.observe(&span(&mut lots, 5, (20 << 10, 60 << 10), 1_000, 10, 100)));
     }
-    for (i, a_us) in [10_000_u64, 3_000].into_iter().enumerate() {
+    for (i, (a_us, a_ms)) in [(10_000, 10.0), (3_000, 3.0)].into_iter().enumerate() {
         let seen: Vec<bool> =
             (0..5).map(|_| tracker.observe(&span(&mut lots, 5, (20 << 10, 60 << 10), a_us, 10, 100))).collect();
         assert_eq!(seen, [false, true, false, false, false], "step {i}");
         let line = tracker.value().unwrap().line.unwrap();
-        assert!((line.fixed_ms * 1e3 - a_us as f64 - 50.0).abs() < 150.0, "step {i}: {line:?}");
+        assert!((line.fixed_ms - a_ms - 0.05).abs() < 0.15, "step {i}: {line:?}");
     }
 }
 
