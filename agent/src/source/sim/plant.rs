@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use tidegate_client::abi::{REPORT_HISTOGRAM_WORDS, REPORT_WORDS, ReportWord};
 use tidegate_client::flush_cost::FlushCost;
+use tidegate_client::report;
 use tidegate_client::rule::{Cause, Queue, Rule, Settings as RuleSettings, Sink, Verdict, Waiting};
 use tidegate_client::units::{Bytes as RuleBytes, Nanos as RuleNanos};
 
@@ -269,8 +270,7 @@ impl Running {
         }
         for arrived in arrivals {
             let latency = ends.saturating_sub(arrived);
-            let octave = latency.max(1).ilog2() as usize;
-            self.histogram[octave.min(REPORT_HISTOGRAM_WORDS - 1)] += 1;
+            self.histogram[report::bucket(RuleNanos(latency))] += 1;
             self.done.push(Done { arrived: Nanos(arrived), latency: Nanos(latency) });
         }
         self.work.cpu_ns += CPU_PER_FLUSH + events * CPU_PER_EVENT;
