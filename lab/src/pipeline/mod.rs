@@ -157,7 +157,8 @@ fn make_batcher(args: &PipelineArgs) -> Result<Made> {
     let (options, tuner) = match args.policy {
         Policy::Fixed => (options(Box::new(Fixed { batch, interval: args.interval })), None),
         Policy::Greedy => (options(Box::new(Greedy { batch_max })), None),
-        Policy::Batcher => (options(Box::new(L0 { batch_max })), None),
+        Policy::Batcher => (options(Box::new(L0::by_settings(batch_max))), None),
+        Policy::L0 => (options(Box::new(L0::by_waiting(batch_max))), None),
         Policy::Tuned => {
             let mut registration = registration(args);
             registration.report = report.as_ref().map(|r| r.path().to_owned());

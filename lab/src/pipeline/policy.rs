@@ -17,6 +17,8 @@ pub(crate) enum Policy {
     Greedy,
     /// The client's rule on its own settings, no agent
     Batcher,
+    /// The client's rule on its own settings and by the accrued waiting, no agent
+    L0,
     /// The client's rule on the agent's settings
     Tuned,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Policy {
             Self::Fixed => "fixed",
             Self::Greedy => "greedy",
             Self::Batcher => "batcher",
+            Self::L0 => "l0",
             Self::Tuned => "tuned",
         })
     }
@@ -79,7 +82,7 @@ mod tests {
     const ANY: Settings = Settings { batch: Bytes(1), interval: Nanos(0) };
 
     fn queue(bytes: u64) -> Queue {
-        Queue { bytes: Bytes(bytes), oldest: (bytes > 0).then_some(Nanos(0)), capacity: Bytes(1_000) }
+        Queue { bytes: Bytes(bytes), oldest: (bytes > 0).then_some(Nanos(0)), capacity: Bytes(1_000), waiting: None }
     }
 
     #[test]
