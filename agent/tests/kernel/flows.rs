@@ -20,6 +20,7 @@ use crate::subject::{line, number, tell};
 pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_flush_ends_with_its_answer_and_costs_what_it_took", answered),
     ("a_flush_of_a_file_ends_with_its_sync", synced),
+    ("a_flush_begins_when_its_first_write_does_and_not_when_it_is_done", blocked),
     ("calls_bytes_errors_and_refusals_of_a_descriptor_are_exact", exact),
     ("a_descriptor_that_is_used_again_begins_from_nothing", reused),
     ("a_full_table_of_flows_is_counted_as_lost", overflow),
@@ -57,7 +58,7 @@ fn look(task: &str) -> (Vec<FlowRow>, String, Probes) {
     probes.watch(&Wanted { flows: [pid].into(), ..Wanted::default() });
     assert_eq!(probes.attached(), ["flows"]);
     let (_subject, said) = probes.while_acting(subject);
-    let rows = probes.seen().flows.values().filter(|row| row.key.pid == pid.0).copied().collect();
+    let rows = probes.seen().rows.flows.values().filter(|row| row.key.pid == pid.0).copied().collect();
     (rows, said, probes)
 }
 
@@ -95,6 +96,15 @@ fn synced() {
     compare(&row.stats.flushes[FLOW_ANSWERED], &truth);
     assert_eq!(row.stats.ways[FLOW_SYNCS].calls, truth.flushes);
     assert!(row.target.starts_with(b"/"), "{:?}", row.target);
+}
+
+fn blocked() {
+    let (rows, said, _) = look("flows blocked");
+    let truth: Truth = serde_json::from_str(&said).expect("the subject tells what it knows");
+    let row = of_fd(&rows, truth.fd);
+    compare(&row.stats.flushes[FLOW_ANSWERED], &truth);
+    let stalled = row.stats.ways[FLOW_WRITES].total_ns;
+    assert!(stalled > truth.flushes * 5_000_000, "each write waited for room for 5 ms: {stalled} ns");
 }
 
 fn exact() {
@@ -141,6 +151,7 @@ fn second_watch() {
     let (_subject, _) = probes.while_acting(subject);
     let written: Vec<u64> = probes
         .seen()
+        .rows
         .flows
         .values()
         .filter(|row| (row.key.pid, row.key.fd) == (pid.0, fd))
@@ -154,6 +165,7 @@ pub(crate) fn act(words: &[&str]) {
     match words {
         ["answered"] => act_answered(),
         ["synced"] => act_synced(),
+        ["blocked"] => act_blocked(),
         ["exact"] => act_exact(),
         ["reused"] => act_reused(),
         ["many", times] => act_many(number(times)),
@@ -217,6 +229,32 @@ fn act_synced() {
         file.sync_data().expect("it can be synced");
         truth.flushed(body.len() as u64, began.elapsed());
         pause(Duration::from_millis(1));
+    }
+    tell(&serde_json::to_string(&truth).expect("plain data"));
+    line();
+}
+
+/// Twenty flushes, each one write of more than the socket holds, to a sink that begins to read after 5 ms.
+fn act_blocked() {
+    let (mut ours, mut sink) = UnixStream::pair().expect("a pair");
+    let body = vec![7; 600_000];
+    let length = body.len();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; length];
+        while sink.read_exact(&mut bytes[..1]).is_ok() {
+            pause(Duration::from_millis(6));
+            sink.read_exact(&mut bytes[1..]).expect("the rest follows");
+            sink.write_all(&[1]).expect("it waits for it");
+        }
+    });
+    tell("ready");
+    line();
+    let mut truth = Truth { fd: ours.as_raw_fd(), ..Truth::default() };
+    for _ in 0..20 {
+        let began = now();
+        ours.write_all(&body).expect("it reads");
+        ours.read_exact(&mut [0]).expect("it answers");
+        truth.flushed(length as u64, began.elapsed());
     }
     tell(&serde_json::to_string(&truth).expect("plain data"));
     line();

@@ -77,8 +77,6 @@ pub(crate) struct Seen {
     pub(crate) samples: Vec<Sample>,
     pub(crate) ledger: Ledger,
     pub(crate) task_clock_ns: Option<u64>,
-    /// Newest row of each descriptor, by process, number and first use.
-    pub(crate) flows: std::collections::BTreeMap<(u32, u32, u64), agent_common::FlowRow>,
     /// Rows of threads, as they came, with their times.
     pub(crate) threads: Vec<(Nanos, agent_common::ThreadRow)>,
     /// Where code was mapped.
@@ -104,7 +102,6 @@ impl Probes {
             samples: Vec::new(),
             ledger: Ledger::default(),
             task_clock_ns: None,
-            flows: std::collections::BTreeMap::new(),
             threads: Vec::new(),
             mappings: Vec::new(),
         };
@@ -182,9 +179,6 @@ impl Seen {
                 Body::Mapping(mapping) => self.mappings.push(*mapping),
                 Body::Ledger(row) => self.ledger = Ledger(row),
                 Body::Thread(row) => self.threads.push((event.time, *row)),
-                Body::Flow(row) => {
-                    self.flows.insert((row.key.pid, row.key.fd, row.stats.first_ns), *row);
-                }
                 Body::Task(row) => self.task_clock_ns = Some(row.task_clock_ns),
                 _ => {}
             }
