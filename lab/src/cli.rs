@@ -149,6 +149,9 @@ pub(crate) struct LoadArgs {
     /// Results as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// With the latencies of every second in the JSON, as counts, so that runs can be pooled
+    #[arg(long)]
+    pub(crate) slices: bool,
     /// Percentile distribution of all records as text, as HdrHistogram plotters read it
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,

@@ -155,6 +155,7 @@ mod tests {
             phases: vec![phase(100, 1.0, 100), phase(300, 3.0, 900)],
             by_event: latency(p99_ms),
             by_time: latency(p99_ms),
+            slices: Vec::new(),
             scheduled: 1_000,
             sent: 1_000,
             acknowledged: 1_000,
