@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::abi::{
-    ABI_VERSION, PAGE_BYTES, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, ReportWord,
-    SETTINGS_ABI_AT,
+    PAGE_BYTES, REPORT_ABI_VERSION, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_SUB_BITS, REPORT_HISTOGRAM_UNIT_BITS,
+    REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, ReportWord, SETTINGS_ABI_AT,
 };
 use crate::clock;
 use crate::page::{Page, PageError, file_id, write_temporary};
@@ -48,7 +48,7 @@ impl ReportPage {
         let path = directory.join(format!("{name}.report"));
         let mut bytes = [0_u8; PAGE_BYTES];
         bytes[..8].copy_from_slice(&REPORT_MAGIC.to_ne_bytes());
-        bytes[SETTINGS_ABI_AT..SETTINGS_ABI_AT + 4].copy_from_slice(&ABI_VERSION.to_ne_bytes());
+        bytes[SETTINGS_ABI_AT..SETTINGS_ABI_AT + 4].copy_from_slice(&REPORT_ABI_VERSION.to_ne_bytes());
         let words = u32::try_from(REPORT_WORDS).unwrap_or(0);
         bytes[SETTINGS_ABI_AT + 4..WORDS_AT].copy_from_slice(&words.to_ne_bytes());
         let temporary = write_temporary(&path, &bytes, REPORT_MODE)?;
@@ -140,9 +140,13 @@ impl Drop for ReportPage {
     }
 }
 
-/// Bucket `i` counts `2^i <= ns < 2^(i+1)`; zero lies in the first, what is beyond the last in the last.
-fn bucket(latency: Nanos) -> usize {
-    (latency.0.max(1).ilog2() as usize).min(REPORT_HISTOGRAM_WORDS - 1)
+/// Bucket of a latency, as the layout of the page says.
+pub fn bucket(latency: Nanos) -> usize {
+    let units = latency.0 >> REPORT_HISTOGRAM_UNIT_BITS;
+    // Below one octave of buckets every unit has its own: the same formula with nothing shifted away.
+    let shift = units.checked_ilog2().unwrap_or(0).saturating_sub(REPORT_HISTOGRAM_SUB_BITS);
+    let octave = u64::from(shift) << REPORT_HISTOGRAM_SUB_BITS;
+    usize::try_from(octave + (units >> shift)).unwrap_or(usize::MAX).min(REPORT_HISTOGRAM_WORDS - 1)
 }
 
 #[cfg(test)]
@@ -175,7 +179,7 @@ mod tests {
         assert_eq!((word(ReportWord::Flushes), word(ReportWord::FlushNs)), (2, 15));
         assert_eq!((word(ReportWord::FlushesByBacklog), word(ReportWord::FlushesByAge)), (1, 1));
         assert_eq!((word(ReportWord::FlushesBySize), word(ReportWord::EventsLost)), (0, 9));
-        assert_eq!(words[2 + REPORT_HISTOGRAM_AT + 10], 4);
+        assert_eq!(words[2 + REPORT_HISTOGRAM_AT + 1], 4, "1,025 ns is one unit");
     }
 
     #[test]
@@ -203,9 +207,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_latency_lies_in_the_bucket_of_its_power_of_two(ns in 1_u64..1 << 47) {
-            let i = u32::try_from(bucket(Nanos(ns))).unwrap();
-            prop_assert!(1_u64 << i <= ns && ns < 1_u64 << (i + 1));
+        fn a_latency_lies_in_the_bucket_that_the_layout_names(ns in 0_u64..1 << 40) {
+            let (i, units) = (bucket(Nanos(ns)) as u64, ns >> 10);
+            if i < 8 {
+                prop_assert_eq!(units, i);
+            } else {
+                let (octave, s) = (i / 8 - 1, i % 8);
+                prop_assert!((8 + s) << octave <= units && units < (9 + s) << octave, "{ns} in {i}");
+            }
         }
     }
 

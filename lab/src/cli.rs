@@ -10,6 +10,7 @@ use tidegate_client::Nanos;
 use crate::load::schedule::Phases;
 use crate::net::Address;
 use crate::pipeline::policy::Policy;
+use crate::sink::delay::Steps;
 use crate::time::{parse_bytes, parse_span};
 
 /// Real pipelines under real load, and the measurements of both
@@ -22,6 +23,7 @@ use crate::time::{parse_bytes, parse_span};
 Examples:
   tidegate-lab compare --policies fixed,greedy,l0 --json report.json
   tidegate-lab sink --listen 127.0.0.1:9001 --delay 10ms
+  tidegate-lab sink --listen unix:/tmp/sink.sock --per-record 2us --delay-steps 1ms@0s,10ms@20s,3ms@40s
   tidegate-lab pipeline --listen 127.0.0.1:9000 --sink 127.0.0.1:9001 --policy tuned --name ingest
   tidegate-lab load --connect 127.0.0.1:9000 --phases 300x8s,5000x8s"
 )]
@@ -64,6 +66,16 @@ pub(crate) struct SinkArgs {
     /// From the last byte of a flush to its acknowledgement
     #[arg(long, default_value = "10ms", value_parser = parse_span)]
     pub(crate) delay: Nanos,
+    /// Added to the delay for each record of the flush
+    #[arg(long, default_value = "0", value_parser = parse_span)]
+    pub(crate) per_record: Nanos,
+    /// Delays from instants since the first flush on, DELAY@TIME separated by commas, like 1ms@0s,10ms@20s,3ms@40s;
+    /// before the first step --delay holds
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) delay_steps: Option<Steps>,
+    /// Count the time of the steps from this instant of the monotonic clock, ns, instead of the first flush
+    #[arg(long, value_name = "NS")]
+    pub(crate) steps_from: Option<u64>,
     /// Unpack each flush and check that the sequence of its records has no gap (for one load on one connection)
     #[arg(long)]
     pub(crate) verify: bool,
@@ -79,7 +91,8 @@ pub(crate) struct PipelineArgs {
     #[arg(long, value_name = "ADDR|file:PATH")]
     pub(crate) sink: String,
     /// When to flush: default (100 records/50 ms), fixed (256 KiB/250 ms), static:BATCH/INTERVAL, schedule (switched
-    /// over standard input), greedy, l0 (the client's rule alone), regime or model (the agent's)
+    /// over standard input), greedy, batcher (the client's rule on --batch and --interval), l0 (the same, and by the
+    /// waiting accrued), regime or model (the agent's)
     #[arg(long)]
     pub(crate) policy: Policy,
     /// Name to register and report under

@@ -100,6 +100,28 @@ fn a_full_queue_holds_the_sender_up_and_drops_nothing() {
 }
 
 #[test]
+fn the_flush_cost_changes_under_a_steady_rate_and_grows_with_the_records() {
+    let steps = ["--delay-steps", "1ms@0s,40ms@1s", "--per-record", "5ms"];
+    let mut args = vec!["sink", "--listen", "127.0.0.1:0"];
+    args.extend(steps);
+    let mut sink = Part::start(&args);
+    let sink_address = sink.address();
+    let mut pipeline =
+        Part::start(&["pipeline", "--listen", "127.0.0.1:0", "--sink", &sink_address, "--policy", "greedy"]);
+    let address = pipeline.address();
+    let (ok, report, errors) = load(&["--connect", &address, "--phases", "20x1s,20x1s"]);
+    assert!(ok, "{errors}");
+    let best = |phase: usize| report["phases"][phase]["p50_ms"].as_f64().unwrap();
+    assert!((6.0..40.0).contains(&best(0)) && best(1) >= 45.0, "{report}");
+    let flushes = pipeline.stop()["flushes"].as_u64().unwrap();
+    let received = sink.stop();
+    let planted = received["planted_ns"].as_u64().unwrap();
+    let least = 40 * 5_000_000 + flushes * 1_000_000;
+    assert!(planted >= least + 19 * 39_000_000 / 2 && planted <= least + flushes * 39_000_000, "{received}");
+    assert!(received["first_flush_ns"].as_u64().unwrap() > 0);
+}
+
+#[test]
 fn a_sink_that_dies_and_comes_back_gets_every_record() {
     let dir = tempfile::tempdir().unwrap();
     let at = unix(dir.path(), "out");

@@ -4,8 +4,7 @@
 //! negative, infinite or absurd, and nothing it says panics.
 
 use tidegate_client::abi::{
-    ABI_VERSION, PAGE_BYTES, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, REPORT_WORDS_MIN,
-    ReportWord,
+    PAGE_BYTES, REPORT_ABI_VERSION, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, ReportWord,
 };
 
 use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
@@ -50,10 +49,10 @@ pub enum ReportFault {
     #[error("report page: wrong magic, want \"tg-rep\"")]
     Magic,
     /// It is of another version.
-    #[error("report page: version {0}, want 1")]
+    #[error("report page: version {0}, want 2 (build the pipeline with this version's client)")]
     Version(u32),
     /// It has fewer words than its version asks for, or more than fit.
-    #[error("report page: {0} words, want 19 to 32")]
+    #[error("report page: {0} words, want 24 to 32")]
     Words(u32),
     /// A counter fell: the pipeline restarted, its counter wrapped, or it lies.
     #[error("report page: {0} fell")]
@@ -115,7 +114,7 @@ pub struct ReportDelta {
     pub events_lost: u64,
     /// Time that senders waited for room, ns.
     pub stalled_ns: u64,
-    /// Events by latency: word `i` counts `2^i <= ns < 2^(i+1)`.
+    /// Events by latency, in the buckets of the page.
     pub histogram: [u64; REPORT_HISTOGRAM_WORDS],
 }
 
@@ -155,15 +154,15 @@ pub fn parse(page: &[u8]) -> Result<Report, ReportFault> {
     if word(0) != REPORT_MAGIC {
         return Err(ReportFault::Magic);
     }
-    if half(8) != ABI_VERSION {
+    if half(8) != REPORT_ABI_VERSION {
         return Err(ReportFault::Version(half(8)));
     }
     let told = usize::try_from(half(12)).unwrap_or(usize::MAX);
-    if !(REPORT_WORDS_MIN..=REPORT_HISTOGRAM_AT).contains(&told) {
+    if !(REPORT_WORDS..=REPORT_HISTOGRAM_AT).contains(&told) {
         return Err(ReportFault::Words(half(12)));
     }
     let report = Report {
-        words: std::array::from_fn(|i| if i < told { word(FIRST_WORD_AT + 8 * i) } else { 0 }),
+        words: std::array::from_fn(|i| word(FIRST_WORD_AT + 8 * i)),
         histogram: std::array::from_fn(|i| word(FIRST_WORD_AT + 8 * (REPORT_HISTOGRAM_AT + i))),
     };
     let Levels { queue_bytes, queue_capacity, .. } = report.levels();

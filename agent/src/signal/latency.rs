@@ -1,12 +1,11 @@
-//! Latency: the report's log2 histogram of each tick in, a quantile of the newest ones out.
+//! Latency: the report's histogram of each tick in, a quantile of the newest ones out.
 //!
 //! Newest ticks until 200 events were seen, 5 s at most; unknown below 20 events, because a 99th percentile of ten is
-//! their maximum. Interpolated inside a bucket of a whole octave: right within a factor of 1.5, good for telling
-//! milliseconds from seconds and no more.
+//! their maximum. Interpolated inside a bucket of an eighth of an octave: right within 5 % where events are many.
 
 use std::collections::VecDeque;
 
-use tidegate_client::abi::REPORT_HISTOGRAM_WORDS;
+use tidegate_client::abi::{REPORT_HISTOGRAM_SUB_BITS, REPORT_HISTOGRAM_UNIT_BITS, REPORT_HISTOGRAM_WORDS};
 
 use crate::aggregate::histogram;
 
@@ -30,13 +29,11 @@ impl LatencyTracker {
     }
 
     /// The latency below which the share `q` lies, ms.
-    #[expect(clippy::cast_precision_loss, reason = "a quantile needs no more than 52 bits")]
     pub fn quantile_ms(&self, q: f64) -> Option<f64> {
-        // One place up: the octave that starts at 2^i is bucket i + 1 of a histogram without sub-buckets.
-        let mut sum = [0_u64; REPORT_HISTOGRAM_WORDS + 1];
+        let mut sum = [0_u64; REPORT_HISTOGRAM_WORDS];
         let mut seen = 0_u64;
         for tick in self.ticks.iter().rev() {
-            for (total, count) in sum.iter_mut().skip(1).zip(tick) {
+            for (total, count) in sum.iter_mut().zip(tick) {
                 *total = total.saturating_add(*count);
                 seen = seen.saturating_add(*count);
             }
@@ -44,26 +41,40 @@ impl LatencyTracker {
                 break;
             }
         }
-        (seen >= FEWEST).then(|| histogram::quantile(&sum, 0, q)).flatten().map(|ns| ns as f64 / 1e6)
+        (seen >= FEWEST).then(|| quantile_ms(&sum, q)).flatten()
     }
+}
+
+/// The latency below which the share `q` of these events lies, ms.
+#[expect(clippy::cast_precision_loss, reason = "a quantile needs no more than 52 bits")]
+pub fn quantile_ms(histogram: &[u64; REPORT_HISTOGRAM_WORDS], q: f64) -> Option<f64> {
+    let units = histogram::quantile(histogram, REPORT_HISTOGRAM_SUB_BITS, q)?;
+    // A unit has been cut to whole ones: the middle of it is the fairest guess.
+    Some((units as f64 + 0.5) * f64::from(1_u32 << REPORT_HISTOGRAM_UNIT_BITS) / 1e6)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_client::Nanos;
+    use tidegate_client::report::bucket;
 
-    fn all_at(octave: usize, count: u64) -> [u64; REPORT_HISTOGRAM_WORDS] {
+    fn all_at(ms: u64, count: u64) -> [u64; REPORT_HISTOGRAM_WORDS] {
         let mut histogram = [0; REPORT_HISTOGRAM_WORDS];
-        histogram[octave] = count;
+        histogram[bucket(Nanos::from_millis(ms))] = count;
         histogram
     }
 
     #[test]
-    fn a_quantile_lies_in_the_octave_of_its_events() {
-        let mut latency = LatencyTracker::default();
-        latency.push(&all_at(24, 1_000));
-        let p99 = latency.quantile_ms(0.99).unwrap();
-        assert!((16.7..=33.6).contains(&p99), "2^24 ns is 16.8 ms, got {p99}");
+    fn a_quantile_lies_within_an_eighth_of_an_octave() {
+        for ms in [1, 7, 20, 333, 5_000] {
+            let mut latency = LatencyTracker::default();
+            latency.push(&all_at(ms, 1_000));
+            let p50 = latency.quantile_ms(0.5).unwrap();
+            #[expect(clippy::cast_precision_loss, reason = "a few digits")]
+            let want = ms as f64;
+            assert!((p50 / want - 1.0).abs() < 0.07, "{p50} for {want} ms");
+        }
     }
 
     #[test]
@@ -78,8 +89,8 @@ mod tests {
     #[test]
     fn a_recovery_shows_at_once() {
         let mut latency = LatencyTracker::default();
-        latency.push(&all_at(30, 1_000));
-        latency.push(&all_at(20, 1_000));
+        latency.push(&all_at(1_000, 1_000));
+        latency.push(&all_at(1, 1_000));
         assert!(latency.quantile_ms(0.99).unwrap() < 3.0);
     }
 }

@@ -6,12 +6,14 @@
 //!
 //! Report page, written by the pipeline, read by the agent with `pread`:
 //! `0 magic u64 | 8 abi u32 | 12 n u32 | 16.. words`, the words as [`ReportWord`] names them, all cumulative unless said
-//! otherwise, then a log2 histogram of latencies.
+//! otherwise, then a histogram of latencies with eight buckets an octave.
 
 /// Size of either page.
 pub const PAGE_BYTES: usize = 4096;
-/// Version of both layouts.
+/// Version of the settings page.
 pub const ABI_VERSION: u32 = 1;
+/// Version of the report page. 1 had a histogram of whole octaves, too coarse to hold a 99th percentile against another.
+pub const REPORT_ABI_VERSION: u32 = 2;
 /// First word of a settings page: "tg-set\0\1".
 pub const SETTINGS_MAGIC: u64 = u64::from_le_bytes(*b"tg-set\0\x01");
 /// First word of a report page: "tg-rep\0\1".
@@ -91,9 +93,15 @@ pub enum ReportWord {
 
 /// Named words of a report.
 pub const REPORT_WORDS: usize = 24;
-/// Words that every report has; those after them were added later and count as absent where a page has fewer.
-pub const REPORT_WORDS_MIN: usize = 19;
 /// Index of the first histogram word.
 pub const REPORT_HISTOGRAM_AT: usize = 32;
-/// Histogram of events by latency from arrival to acknowledgement: word `i` counts `2^i <= ns < 2^(i+1)`.
-pub const REPORT_HISTOGRAM_WORDS: usize = 48;
+/// Words of the histogram of events by latency, from arrival to acknowledgement.
+///
+/// The latency is taken in units of 1,024 ns. Below 8 units word `i` counts latencies of `i` units; above, each octave has
+/// eight equal buckets: word `8·(o + 1) + s` counts `(8 + s)·2^o <= units < (9 + s)·2^o` for `s` from 0 to 7. The last
+/// word takes what is longer, from 18 minutes.
+pub const REPORT_HISTOGRAM_WORDS: usize = 224;
+/// Each octave of the histogram has `2^REPORT_HISTOGRAM_SUB_BITS` buckets.
+pub const REPORT_HISTOGRAM_SUB_BITS: u32 = 3;
+/// A unit of the histogram is `2^REPORT_HISTOGRAM_UNIT_BITS` ns.
+pub const REPORT_HISTOGRAM_UNIT_BITS: u32 = 10;

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const PAYLOADS: usize = 64;
 
 /// Results of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct LoadReport {
     /// Begin of the first phase on the monotonic clock, the warm-up excluded.
     pub(crate) begin_ns: u64,
@@ -67,7 +67,7 @@ pub(crate) struct LoadReport {
 }
 
 /// One phase.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct PhaseReport {
     /// Records due a second.
     pub(crate) rate: u64,

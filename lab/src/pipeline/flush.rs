@@ -174,5 +174,5 @@ fn await_sink(stream: &mut Stream, id: u64) -> Result<()> {
 
 #[inline(never)]
 fn sync_flush(file: &File) -> Result<()> {
-    file.sync_all().context("sync the sink file")
+    file.sync_data().context("sync the sink file")
 }

@@ -174,14 +174,15 @@ fn make_batcher(args: &PipelineArgs) -> Result<Made> {
         Policy::Fixed => (options(Box::new(Plain(FIXED))), None),
         Policy::Static(constant) => {
             let source = Source::Own(constant.settings());
-            (Options { source, ..options(Box::new(L0 { batch_max })) }, None)
+            (Options { source, ..options(Box::new(L0::by_settings(batch_max))) }, None)
         }
         Policy::Schedule => {
-            let rule = Scheduled { rule: L0 { batch_max }, switches: switches.clone() };
+            let rule = Scheduled { rule: L0::by_settings(batch_max), switches: switches.clone() };
             (options(Box::new(rule)), None)
         }
         Policy::Greedy => (options(Box::new(Greedy { batch_max })), None),
-        Policy::L0 => (options(Box::new(L0 { batch_max })), None),
+        Policy::Batcher => (options(Box::new(L0::by_settings(batch_max))), None),
+        Policy::L0 => (options(Box::new(L0::by_waiting(batch_max))), None),
         Policy::Regime | Policy::Model => {
             let mut registration = registration(args);
             registration.report = report.as_ref().map(|r| r.path().to_owned());

@@ -31,7 +31,9 @@ pub(crate) enum Policy {
     Schedule,
     /// What is queued, when the sink is free.
     Greedy,
-    /// The client's rule with the waiting accrued, on its own settings; no agent.
+    /// The client's rule on its own settings; no agent.
+    Batcher,
+    /// The client's rule on its own settings and by the waiting accrued; no agent.
     L0,
     /// The agent's three regimes.
     Regime,
@@ -99,6 +101,7 @@ impl fmt::Display for Policy {
             Self::Static(constant) => return write!(f, "static:{constant}"),
             Self::Schedule => "schedule",
             Self::Greedy => "greedy",
+            Self::Batcher => "batcher",
             Self::L0 => "l0",
             Self::Regime => "regime",
             Self::Model => "model",
@@ -114,15 +117,16 @@ impl FromStr for Policy {
             "fixed" => Self::Fixed,
             "schedule" => Self::Schedule,
             "greedy" => Self::Greedy,
-            "l0" | "batcher" => Self::L0,
+            "batcher" => Self::Batcher,
+            "l0" => Self::L0,
             "regime" => Self::Regime,
             "model" | "tuned" => Self::Model,
             other => match other.strip_prefix("static:") {
                 Some(constant) => Self::Static(constant.parse()?),
                 None => {
                     return Err(format!(
-                        "policy {text:?}: want default, fixed, static:BATCH/INTERVAL, schedule, greedy, l0, regime or \
-                         model"
+                        "policy {text:?}: want default, fixed, static:BATCH/INTERVAL, schedule, greedy, batcher, l0, \
+                         regime or model"
                     ));
                 }
             },
@@ -149,12 +153,20 @@ mod tests {
 
     #[test]
     fn policies_are_read_as_they_are_written() {
-        for word in ["default", "fixed", "static:64KiB/8ms", "static:700B/1500us", "schedule", "greedy", "l0", "regime"]
-        {
+        for word in [
+            "default",
+            "fixed",
+            "static:64KiB/8ms",
+            "static:700B/1500us",
+            "schedule",
+            "greedy",
+            "batcher",
+            "l0",
+            "regime",
+        ] {
             assert_eq!(word.parse::<Policy>().map(|p| p.to_string()), Ok(word.to_owned()));
         }
         assert_eq!("tuned".parse(), Ok(Policy::Model));
-        assert_eq!("batcher".parse(), Ok(Policy::L0));
         for bad in ["", "fix", "static", "static:64KiB", "static:0/8ms", "static:64KiB/0", "static:x/8ms"] {
             assert!(bad.parse::<Policy>().is_err(), "{bad:?} was taken");
         }

@@ -101,7 +101,7 @@ mod tests {
     const ANY: Settings = Settings { batch: Bytes(1), interval: Nanos(0) };
 
     fn queue(bytes: u64) -> Queue {
-        Queue { bytes: Bytes(bytes), oldest: (bytes > 0).then_some(Nanos(0)), capacity: Bytes(1 << 20) }
+        Queue { bytes: Bytes(bytes), oldest: (bytes > 0).then_some(Nanos(0)), capacity: Bytes(1 << 20), waiting: None }
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_schedule_switches_at_its_instants_and_a_wait_ends_there() {
-        let rule = Scheduled { rule: L0 { batch_max: Bytes(1 << 20) }, switches: Switches::default() };
+        let rule = Scheduled { rule: L0::by_settings(Bytes(1 << 20)), switches: Switches::default() };
         let ms = |n: u64| Nanos::from_millis(n);
         let constant = |interval_ms: u64| Constant { batch_bytes: 1 << 16, interval_us: interval_ms * 1_000 };
         rule.switches.set(vec![

@@ -1,13 +1,18 @@
-//! A slow downstream: flushes come in, an acknowledgement goes out after a fixed delay. Keeps nothing.
+//! A slow downstream: flushes come in, each is acknowledged after the cost that was planted for it. What it planted it
+//! says at its end, so that what others learn of it can be held against the truth. Keeps no record.
+
+pub(crate) mod delay;
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tidegate_client::{Nanos, clock};
+
+use delay::FlushCost;
 
 use crate::cli::SinkArgs;
 use crate::net::{Listener, Stream};
@@ -31,6 +36,7 @@ struct Counts {
     flushes: AtomicU64,
     records: AtomicU64,
     bytes: AtomicU64,
+    planted: AtomicU64,
     gaps: AtomicU64,
     repeats: AtomicU64,
     /// Sequence after the newest record; kept beyond a connection, because a pipeline may connect anew.
@@ -50,6 +56,22 @@ pub(crate) struct Received {
     pub(crate) sequence_gaps: Option<u64>,
     /// Records that came again, or late.
     pub(crate) sequence_repeats: Option<u64>,
+    /// Sum of the planted costs.
+    #[serde(default)]
+    pub(crate) planted_ns: u64,
+    /// When the first flush was whole, on the monotonic clock: the steps of the delay count from here.
+    #[serde(default)]
+    pub(crate) first_flush_ns: Option<u64>,
+}
+
+/// What all connections share.
+struct Shared {
+    counts: Counts,
+    cost: FlushCost,
+    check: Check,
+    /// Where the time of the steps begins.
+    begin: OnceLock<Nanos>,
+    first: OnceLock<Nanos>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,26 +87,37 @@ pub(crate) fn run(args: &SinkArgs) -> Result<()> {
     let listener = Listener::bind(&args.listen)?;
     let address = listener.address()?;
     json_line(&Listening { listening: address.to_string(), pid: std::process::id() })?;
-    let counts = Arc::new(Counts::default());
-    let check = if args.verify { Check::Sequence } else { Check::Nothing };
-    let (of_thread, delay) = (Arc::clone(&counts), args.delay);
-    thread::Builder::new().name("lab-sink-accept".into()).spawn(move || accept(&listener, &of_thread, delay, check))?;
+    let shared = Arc::new(Shared {
+        counts: Counts::default(),
+        cost: FlushCost {
+            fixed: args.delay,
+            per_record: args.per_record,
+            steps: args.delay_steps.clone().unwrap_or_default(),
+        },
+        check: if args.verify { Check::Sequence } else { Check::Nothing },
+        begin: args.steps_from.map(|ns| OnceLock::from(Nanos(ns))).unwrap_or_default(),
+        first: OnceLock::new(),
+    });
+    let of_thread = Arc::clone(&shared);
+    thread::Builder::new().name("lab-sink-accept".into()).spawn(move || accept(&listener, &of_thread))?;
     stop.wait_or(None, None)?;
     if let crate::net::Address::Unix(path) = &address {
         // The accepting thread still owns the listener; the file goes now, the rest with the process.
         std::fs::remove_file(path).ok();
     }
-    let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+    let (get, counts) = (|c: &AtomicU64| c.load(Ordering::Relaxed), &shared.counts);
     json_line(&Received {
         flushes: get(&counts.flushes),
         records: get(&counts.records),
         bytes: get(&counts.bytes),
         sequence_gaps: args.verify.then(|| get(&counts.gaps)),
         sequence_repeats: args.verify.then(|| get(&counts.repeats)),
+        planted_ns: get(&counts.planted),
+        first_flush_ns: shared.first.get().map(|at| at.0),
     })
 }
 
-fn accept(listener: &Listener, counts: &Arc<Counts>, delay: Nanos, check: Check) {
+fn accept(listener: &Listener, shared: &Arc<Shared>) {
     loop {
         let stream = match listener.accept() {
             Ok(stream) => stream,
@@ -93,9 +126,9 @@ fn accept(listener: &Listener, counts: &Arc<Counts>, delay: Nanos, check: Check)
                 return;
             }
         };
-        let counts = Arc::clone(counts);
+        let shared = Arc::clone(shared);
         let serve = move || {
-            if let Err(error) = serve(stream, &counts, delay, check) {
+            if let Err(error) = serve(stream, &shared) {
                 note(&format!("tidegate-lab sink: {error:#}"));
             }
         };
@@ -105,21 +138,25 @@ fn accept(listener: &Listener, counts: &Arc<Counts>, delay: Nanos, check: Check)
     }
 }
 
-fn serve(mut stream: Stream, counts: &Counts, delay: Nanos, check: Check) -> Result<()> {
+fn serve(mut stream: Stream, shared: &Shared) -> Result<()> {
+    let counts = &shared.counts;
     let mut header = [0; FLUSH_HEADER];
     let mut body = Vec::new();
     while read_or_end(&mut stream, &mut header)? {
         let flush = FlushHeader::parse(&header)?;
         body.resize(flush.length, 0);
         stream.read_exact(&mut body).context("read a flush")?;
-        let due = clock::monotonic() + delay;
+        let now = clock::monotonic();
+        shared.first.get_or_init(|| now);
+        let cost = shared.cost.of(now - *shared.begin.get_or_init(|| now), flush.records);
         counts.flushes.fetch_add(1, Ordering::Relaxed);
         counts.records.fetch_add(flush.records, Ordering::Relaxed);
         counts.bytes.fetch_add(flush.length as u64, Ordering::Relaxed);
-        if check == Check::Sequence {
+        counts.planted.fetch_add(cost.0, Ordering::Relaxed);
+        if shared.check == Check::Sequence {
             check_sequence(&unpack(&body)?, counts)?;
         }
-        sleep_until(due);
+        sleep_until(now + cost);
         stream.write_all(&flush.id.to_le_bytes()).context("acknowledge a flush")?;
     }
     Ok(())
