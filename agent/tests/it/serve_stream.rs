@@ -33,9 +33,9 @@ struct Events(UnixStream, String);
 
 impl Events {
     async fn open(socket: &Path, path: &str, more: &str) -> Self {
-        let mut stream = UnixStream::connect(socket).await.unwrap();
+        let mut stream = UnixStream::connect(socket).await.expect("connect");
         let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n{more}\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.expect("the other end is there");
         let mut events = Self(stream, String::new());
         let head = events.until("\r\n\r\n").await;
         assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
@@ -50,9 +50,9 @@ impl Events {
                 return self.1.drain(..at + end.len()).collect();
             }
             let mut more = [0; 4096];
-            let n = self.0.read(&mut more).await.unwrap();
+            let n = self.0.read(&mut more).await.expect("the other end is there");
             assert!(n > 0, "the stream ended at {:?}", self.1);
-            self.1.push_str(std::str::from_utf8(&more[..n]).unwrap());
+            self.1.push_str(std::str::from_utf8(&more[..n]).expect("events are text"));
         }
     }
 
@@ -128,7 +128,7 @@ async fn a_stream_of_settings_begins_with_the_newest_and_is_resumed_by_its_last_
 
             let mut resumed = Events::open(socket, path, "last-event-id: 4\r\n").await;
             let start = tokio::time::Instant::now();
-            assert_eq!(resumed.until("\n\n").await.contains(": still here"), true, "nothing is new");
+            assert!(resumed.until("\n\n").await.contains(": still here"), "nothing is new");
             assert_eq!(start.elapsed().as_secs(), 15);
             show(&stage, vec![with_generation(5)]);
             assert_eq!(resumed.next().await.1, Some(5));
