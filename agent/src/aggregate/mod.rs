@@ -8,6 +8,7 @@ pub mod ledger;
 pub mod lost;
 pub mod profiles;
 pub mod report;
+mod reporter;
 pub mod rows;
 pub mod span;
 pub mod stacks;
