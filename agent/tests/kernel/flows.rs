@@ -264,7 +264,7 @@ fn act_blocked() {
 fn act_exact() {
     let (mut reader, mut writer) = UnixStream::pair().expect("a pair");
     let mut out = OpenOptions::new().write(true).open("/dev/null").expect("it is always there");
-    writer.write_all(&[1; 500 * 64]).expect("room");
+    writer.write_all(&vec![1; 500 * 64]).expect("room");
     reader.set_nonblocking(true).expect("any socket can be");
     let mut buffer = [0; 64];
     tell("ready");
