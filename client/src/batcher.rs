@@ -11,9 +11,10 @@ pub use batch::Batch;
 
 use crate::abi::ReportWord;
 use crate::clock;
+use crate::flush_cost::FlushCost;
 use crate::lease::Phase;
 use crate::report::ReportPage;
-use crate::rule::{Cause, L0, Queue, Rule, Settings, Sink, Verdict};
+use crate::rule::{Cause, L0, Queue, Rule, Settings, Sink, Verdict, Waiting};
 use crate::settings::Reading;
 use crate::tuner::Tuner;
 use crate::units::{Bytes, Nanos};
@@ -44,7 +45,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             source: Source::Own(Settings { batch: Bytes::from_kib(256), interval: Nanos::from_millis(250) }),
-            rule: Box::new(L0 { batch_max: Bytes::from_kib(512) }),
+            rule: Box::new(L0::by_settings(Bytes::from_kib(512))),
             capacity: Bytes::from_mib(64),
             report: None,
         }
@@ -55,7 +56,7 @@ impl Options {
     /// The settings of `tuner`; the largest flush is the upper bound of its batch size.
     pub fn tuned(tuner: Tuner) -> Self {
         let batch_max = Bytes(tuner.registration().knobs.batch_bytes.max);
-        Self { source: Source::Tuned(Box::new(tuner)), rule: Box::new(L0 { batch_max }), ..Self::default() }
+        Self { source: Source::Tuned(Box::new(tuner)), rule: Box::new(L0::by_settings(batch_max)), ..Self::default() }
     }
 }
 
@@ -82,6 +83,9 @@ struct Shared<T> {
 struct State<T> {
     queue: VecDeque<Entry<T>>,
     bytes: u64,
+    /// Sum of the arrival times of what is queued, ns.
+    arrivals_ns: u128,
+    flush_cost: FlushCost,
     source: Source,
     rule: Box<dyn Rule>,
     sink: Sink,
@@ -118,6 +122,8 @@ impl<T> Batcher<T> {
         let state = State {
             queue: VecDeque::new(),
             bytes: 0,
+            arrivals_ns: 0,
+            flush_cost: FlushCost::default(),
             source,
             rule,
             sink: Sink::Idle,
@@ -208,6 +214,7 @@ impl<T> Batcher<T> {
             }
             let Some(entry) = state.queue.pop_front() else { break };
             state.bytes -= entry.bytes;
+            state.arrivals_ns -= u128::from(entry.arrived.0);
             batch.add(entry);
         }
         state.sink = Sink::Busy;
@@ -231,9 +238,16 @@ impl<T> Shared<T> {
 
     /// Waits until there is room or the batcher is closed.
     fn wait_for_room<'a>(&self, mut state: MutexGuard<'a, State<T>>, bytes: Bytes) -> MutexGuard<'a, State<T>> {
+        if state.intake == Intake::Closed || self.has_room(&state, bytes) {
+            return state;
+        }
+        let began = clock::monotonic();
         while state.intake == Intake::Open && !self.has_room(&state, bytes) {
             self.wake_flusher(&mut state, clock::monotonic());
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(report) = &self.report {
+            report.add(ReportWord::StalledNs, (clock::monotonic() - began).0);
         }
         state
     }
@@ -247,6 +261,11 @@ impl<T> Shared<T> {
             bytes: Bytes(state.bytes),
             oldest: state.queue.front().map(|e| e.arrived),
             capacity: self.capacity,
+            waiting: state.flush_cost.fixed().map(|flush_cost| Waiting {
+                events: state.queue.len() as u64,
+                arrivals_ns: state.arrivals_ns,
+                flush_cost,
+            }),
         };
         state.rule.decide(&settings, &queue, state.sink, now)
     }
@@ -314,6 +333,7 @@ impl<T> Shared<T> {
 impl<T> State<T> {
     fn put(&mut self, item: T, bytes: Bytes, arrived: Nanos) {
         self.bytes = self.bytes.saturating_add(bytes.0);
+        self.arrivals_ns += u128::from(arrived.0);
         self.queue.push_back(Entry { item, bytes: bytes.0, arrived });
     }
 

@@ -3,8 +3,12 @@
 //!
 //! One flush is in flight. Once the sink is free a flush begins when the oldest event is a flush interval old, when a
 //! batch is full, or when the queue passes four fifths of its capacity (panic). The batch size triggers a flush, it never
-//! limits the drain: a flush takes all that is queued, up to the pipeline's own largest batch. A further trigger, the
-//! waiting accrued by all queued events (∫q dt ≥ κa), belongs beside the age trigger once a flush cost is known.
+//! limits the drain: a flush takes all that is queued, up to the pipeline's own largest batch.
+//!
+//! A pipeline that asks for it (`kappa`) also flushes when all queued events together have waited as long as a flush costs
+//! (∫q dt ≥ κa, after the ski-rental argument: waiting on can then only cost more than a flush would have). That is the
+//! trigger for a pipeline that nobody tunes: it follows the load without being told. It is off otherwise, because an
+//! interval that somebody chose is a wish, and this trigger would overrule it.
 
 use crate::units::{Bytes, Nanos};
 
@@ -26,6 +30,30 @@ pub struct Queue {
     pub oldest: Option<Nanos>,
     /// Bytes the queue can hold.
     pub capacity: Bytes,
+    /// What the queued events have waited so far; `None` while no flush has shown what one costs.
+    pub waiting: Option<Waiting>,
+}
+
+/// The waiting of all queued events, in a form that does not change while only time passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Events queued.
+    pub events: u64,
+    /// Sum of their arrival times, ns on the clock of `now`.
+    pub arrivals_ns: u128,
+    /// Cost of a flush whatever is in it, as the pipeline's own flushes showed it.
+    pub flush_cost: Nanos,
+}
+
+impl Waiting {
+    /// When the events will have waited `kappa` flush costs in all; `None` when that is never.
+    fn reaches(&self, kappa: f64) -> Option<Nanos> {
+        let events = u128::from(self.events);
+        let enough = u128::from(self.flush_cost.scaled(kappa).0);
+        // The sum of (t - arrival) over all events is events * t - arrivals.
+        let at = enough.saturating_add(self.arrivals_ns).checked_add(events.checked_sub(1)?)? / events;
+        Some(Nanos(u64::try_from(at).unwrap_or(u64::MAX)))
+    }
 }
 
 /// Whether a flush may begin.
@@ -78,10 +106,33 @@ pub trait Rule: Send {
 }
 
 /// The rule of this module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct L0 {
     /// Largest flush, the pipeline's own upper bound.
     pub batch_max: Bytes,
+    /// Flush costs that the queued events may wait in all before they are flushed; `None`: as long as the settings say.
+    pub kappa: Option<f64>,
+}
+
+impl L0 {
+    /// A little above 1: at 1 a flush begins where waiting and flushing cost the same, and the estimate of the cost is
+    /// never exact.
+    pub const KAPPA: f64 = 1.2;
+
+    /// By the settings alone.
+    pub const fn by_settings(batch_max: Bytes) -> Self {
+        Self { batch_max, kappa: None }
+    }
+
+    /// By the waiting too, for a pipeline that nobody tunes.
+    pub const fn by_waiting(batch_max: Bytes) -> Self {
+        Self { batch_max, kappa: Some(Self::KAPPA) }
+    }
+
+    /// When the waiting alone calls for a flush.
+    fn waited(&self, queue: &Queue) -> Option<Nanos> {
+        queue.waiting?.reaches(self.kappa?)
+    }
 }
 
 impl Rule for L0 {
@@ -101,7 +152,10 @@ impl Rule for L0 {
         } else if now >= due {
             Cause::Age
         } else {
-            return Verdict::Wait { until: Some(due) };
+            match self.waited(queue) {
+                Some(at) if now >= at => Cause::Waiting,
+                waited => return Verdict::Wait { until: Some(waited.map_or(due, |at| at.min(due))) },
+            }
         };
         Verdict::Flush { cause, take: queue.bytes.min(self.batch_max) }
     }
@@ -114,12 +168,12 @@ mod tests {
     use super::*;
 
     const SETTINGS: Settings = Settings { batch: Bytes::from_kib(256), interval: Nanos::from_millis(250) };
-    const RULE: L0 = L0 { batch_max: Bytes::from_kib(512) };
+    const RULE: L0 = L0::by_settings(Bytes::from_kib(512));
 
     /// A queue of `bytes` of 1,000 KiB, its oldest event from time zero, at `ms` milliseconds.
     fn at(bytes: Bytes, sink: Sink, ms: u64) -> Verdict {
         let oldest = (bytes.0 > 0).then_some(Nanos(0));
-        let queue = Queue { bytes, oldest, capacity: Bytes::from_kib(1000) };
+        let queue = Queue { bytes, oldest, capacity: Bytes::from_kib(1000), waiting: None };
         RULE.decide(&SETTINGS, &queue, sink, Nanos::from_millis(ms))
     }
 
@@ -146,9 +200,48 @@ mod tests {
 
     #[test]
     fn settings_above_the_largest_batch_do_not_delay_a_flush() {
-        let rule = L0 { batch_max: Bytes(100) };
-        let queue = Queue { bytes: Bytes(100), oldest: Some(Nanos(0)), capacity: Bytes(10_000) };
+        let rule = L0::by_settings(Bytes(100));
+        let queue = Queue { bytes: Bytes(100), oldest: Some(Nanos(0)), capacity: Bytes(10_000), waiting: None };
         assert_eq!(rule.decide(&SETTINGS, &queue, Sink::Idle, Nanos(0)), flush(Cause::Size, Bytes(100)));
+    }
+
+    /// Ten events of 1 KiB that arrived at 0, 1, … 9 ms: at `t` ms they have waited 10 t - 45 ms in all.
+    fn ten_waiting(rule: L0, flush_cost: Nanos, ms: u64) -> Verdict {
+        let waiting = Some(Waiting { events: 10, arrivals_ns: 45_000_000, flush_cost });
+        let queue =
+            Queue { bytes: Bytes::from_kib(10), oldest: Some(Nanos(0)), capacity: Bytes::from_kib(1000), waiting };
+        rule.decide(&SETTINGS, &queue, Sink::Idle, Nanos::from_millis(ms))
+    }
+
+    #[test]
+    fn events_that_together_waited_as_long_as_a_flush_costs_are_flushed() {
+        let rule = L0 { kappa: Some(1.5), ..RULE };
+        let cost = Nanos::from_millis(50);
+        // 1.5 * 50 ms = 10 t - 45 ms at t = 12 ms.
+        assert_eq!(ten_waiting(rule, cost, 11), Verdict::Wait { until: Some(Nanos::from_millis(12)) });
+        assert_eq!(ten_waiting(rule, cost, 12), flush(Cause::Waiting, Bytes::from_kib(10)));
+        assert_eq!(
+            ten_waiting(RULE, cost, 249),
+            Verdict::Wait { until: Some(Nanos::from_millis(250)) },
+            "not asked for"
+        );
+    }
+
+    #[test]
+    fn waiting_never_prolongs_the_interval() {
+        let rule = L0 { kappa: Some(1.0), ..RULE };
+        let long = Nanos::from_millis(1 << 40);
+        assert_eq!(ten_waiting(rule, long, 10), Verdict::Wait { until: Some(Nanos::from_millis(250)) });
+        assert_eq!(ten_waiting(rule, long, 250), flush(Cause::Age, Bytes::from_kib(10)));
+    }
+
+    #[test]
+    fn a_kappa_that_is_no_number_leaves_the_settings_in_force() {
+        for kappa in [f64::NAN, f64::INFINITY] {
+            let rule = L0 { kappa: Some(kappa), ..RULE };
+            let verdict = ten_waiting(rule, Nanos::from_millis(1), 100);
+            assert_eq!(verdict, Verdict::Wait { until: Some(Nanos::from_millis(250)) }, "{kappa}");
+        }
     }
 
     prop_compose! {
@@ -156,12 +249,17 @@ mod tests {
             batch in 1_u64..1 << 30, interval in 0_u64..1 << 40, batch_max in 1_u64..1 << 30,
             bytes in 0_u64..1 << 32, capacity in 1_u64..1 << 32, oldest in any::<u64>(), now in any::<u64>(),
             sink in prop_oneof![Just(Sink::Busy), Just(Sink::Freed), Just(Sink::Idle)],
+            kappa in proptest::option::of(0.0_f64..4.0), events in 1_u64..1 << 20, spread in 0_u64..1 << 30,
+            cost in proptest::option::of(0_u64..1 << 40),
         ) -> (Settings, L0, Queue, Sink, Nanos) {
+            // Arrivals between `oldest` and `oldest + spread`.
+            let arrivals_ns = u128::from(oldest) + u128::from(oldest.saturating_add(spread)) * u128::from(events - 1);
             let queue = Queue {
                 bytes: Bytes(bytes), oldest: (bytes > 0).then_some(Nanos(oldest)), capacity: Bytes(capacity),
+                waiting: cost.map(|cost| Waiting { events, arrivals_ns, flush_cost: Nanos(cost) }),
             };
-            (Settings { batch: Bytes(batch), interval: Nanos(interval) }, L0 { batch_max: Bytes(batch_max) }, queue,
-                sink, Nanos(now))
+            (Settings { batch: Bytes(batch), interval: Nanos(interval) }, L0 { batch_max: Bytes(batch_max), kappa },
+                queue, sink, Nanos(now))
         }
     }
 
@@ -201,8 +299,12 @@ mod tests {
         fn more_events_or_more_time_never_turn_a_flush_into_a_wait(state in any_state(), more in 0_u64..1 << 30) {
             let (settings, rule, queue, sink, now) = state;
             if matches!(rule.decide(&settings, &queue, sink, now), Verdict::Flush { .. }) {
-                let fuller = Queue { bytes: Bytes(queue.bytes.0 + more), ..queue };
-                let later = rule.decide(&settings, &fuller, sink, now + Nanos(more));
+                let then = now + Nanos(more);
+                let waiting = queue.waiting.map(|w| Waiting {
+                    events: w.events + 1, arrivals_ns: w.arrivals_ns + u128::from(then.0), ..w
+                });
+                let fuller = Queue { bytes: Bytes(queue.bytes.0 + more), waiting, ..queue };
+                let later = rule.decide(&settings, &fuller, sink, then);
                 prop_assert!(matches!(later, Verdict::Flush { .. }), "{later:?}");
             }
         }

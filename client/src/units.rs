@@ -22,6 +22,17 @@ impl Nanos {
         Self(ms.saturating_mul(1_000_000))
     }
 
+    /// Times `factor`, saturating; as long as can be said where `factor` is no number.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a float becomes an integer by saturation, and a span is not known to 53 bits"
+    )]
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        if factor.is_nan() { Self(u64::MAX) } else { Self((self.0 as f64 * factor) as u64) }
+    }
+
     /// Whole microseconds.
     pub const fn as_micros(self) -> u64 {
         self.0 / 1_000

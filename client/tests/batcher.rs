@@ -19,11 +19,19 @@ fn own(batch: Bytes, interval: Nanos) -> Options {
     Options { source: Source::Own(Settings { batch, interval }), ..Options::default() }
 }
 
+/// The flush whose cost is measured has to take some real time.
+fn let_pass(span: Duration) {
+    let until = clock::monotonic() + span.into();
+    while clock::monotonic() < until {
+        thread::park_timeout((until - clock::monotonic()).into());
+    }
+}
+
 #[test]
 fn every_event_comes_out_once_and_in_order_of_its_sender() {
     const SENDERS: usize = 3;
     const EVENTS: u64 = 20_000;
-    let small = L0 { batch_max: Bytes(700) };
+    let small = L0::by_settings(Bytes(700));
     let batcher = Batcher::new(Options {
         rule: Box::new(small),
         capacity: Bytes(2_000),
@@ -78,7 +86,7 @@ fn a_closed_batcher_gives_back_what_it_does_not_take_and_flushes_what_it_has() {
 #[test]
 fn an_event_larger_than_queue_and_batch_still_passes_alone() {
     let options = Options { capacity: Bytes(100), ..own(Bytes(10), FOREVER) };
-    let batcher = Batcher::new(Options { rule: Box::new(L0 { batch_max: Bytes(50) }), ..options });
+    let batcher = Batcher::new(Options { rule: Box::new(L0::by_settings(Bytes(50))), ..options });
     batcher.push('x', Bytes(5_000)).unwrap();
     let batch = batcher.next_batch().unwrap();
     assert_eq!((batch.events(), batch.cause()), (1, Cause::Panic));
@@ -124,6 +132,48 @@ fn a_report_balances_events_in_with_events_out_lost_and_queued() {
     assert_eq!((word(ReportWord::EventsOut), word(ReportWord::EventsLost), word(ReportWord::QueueEvents)), (2, 3, 1));
     assert_eq!((word(ReportWord::Flushes), word(ReportWord::FlushErrors), word(ReportWord::QueueBytes)), (1, 2, 10));
     assert_eq!((word(ReportWord::BatchBytes), word(ReportWord::QueueCapacity)), (20, 64 << 20));
+}
+
+#[test]
+fn once_a_flush_has_shown_its_cost_waiting_alone_begins_the_next() {
+    let options = own(Bytes::from_kib(256), FOREVER);
+    let batcher = Batcher::new(Options { rule: Box::new(L0::by_waiting(Bytes::from_kib(512))), ..options });
+    batcher.push(0, Bytes::from_kib(256)).unwrap();
+    let first = batcher.next_batch().unwrap();
+    assert_eq!(first.cause(), Cause::Size, "no cost is known yet");
+    let_pass(Duration::from_millis(5));
+    first.acknowledge();
+    batcher.push(1, Bytes(1)).unwrap();
+    let began = clock::monotonic();
+    let second = batcher.next_batch().unwrap();
+    assert_eq!(second.cause(), Cause::Waiting);
+    assert!(clock::monotonic() - began >= Nanos::from_millis(5), "a lone event waits as long as a flush takes");
+    second.acknowledge();
+}
+
+#[test]
+fn time_that_senders_wait_for_room_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = ReportPage::create(dir.path(), "x").unwrap();
+    let path = report.path().to_owned();
+    let stalled = || {
+        let at = 16 + 8 * ReportWord::StalledNs as usize;
+        u64::from_ne_bytes(fs::read(&path).unwrap()[at..at + 8].try_into().unwrap())
+    };
+    let batcher = Batcher::new(Options { report: Some(report), capacity: Bytes(10), ..own(Bytes(10), FOREVER) });
+    batcher.push(0, Bytes(10)).unwrap();
+    let in_flight = batcher.next_batch().unwrap();
+    batcher.push(1, Bytes(10)).unwrap();
+    assert_eq!(stalled(), 0, "there was room");
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| batcher.push(2, Bytes(10)));
+        let_pass(Duration::from_millis(20));
+        in_flight.acknowledge();
+        batcher.next_batch().unwrap().acknowledge();
+        sender.join().unwrap().unwrap();
+    });
+    let waited = Nanos(stalled());
+    assert!(waited >= Nanos::from_millis(10) && waited < Nanos::from_millis(5_000), "{waited:?}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::time::{parse_bytes, parse_span};
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  tidegate-lab compare --policies fixed,greedy,batcher --json report.json
+  tidegate-lab compare --policies fixed,greedy,l0 --json report.json
   tidegate-lab sink --listen 127.0.0.1:9001 --delay 10ms
   tidegate-lab sink --listen unix:/tmp/sink.sock --per-record 2us --delay-steps 1ms@0s,10ms@20s,3ms@40s
   tidegate-lab pipeline --listen 127.0.0.1:9000 --sink 127.0.0.1:9001 --policy tuned --name ingest
@@ -170,15 +170,23 @@ pub(crate) struct PipelineArgs {
     /// commands a flush, into a stream)
     #[arg(long, value_name = "SINK")]
     pub(crate) sink: String,
-    /// When to flush
-    #[arg(long, value_enum)]
+    /// When to flush: default (100 records/50 ms), fixed (256 KiB/250 ms), static:BATCH/INTERVAL, schedule (switched
+    /// over standard input), greedy, batcher (the client's rule on --batch and --interval), l0 (the same, and by the
+    /// waiting accrued), regime or model (the agent's)
+    #[arg(long)]
     pub(crate) policy: Policy,
     /// Name to register and report under
     #[arg(long, default_value = "lab")]
     pub(crate) name: String,
-    /// The agent's control socket, for the policy `tuned` [default: /run/tidegate/api.sock]
+    /// The agent's control socket, for the agent's policies [default: /run/tidegate/api.sock]
     #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
     pub(crate) socket: Option<PathBuf>,
+    /// Cap on the share of time in which a flush may be in flight, for the agent's policies
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) busy_cap: Option<f64>,
+    /// Bytes of a usual record: a hundred of them are the batch of the policy `default`
+    #[arg(long, default_value_t = 512)]
+    pub(crate) event_bytes: u64,
     /// Keep a report page in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) report_dir: Option<PathBuf>,
@@ -241,6 +249,9 @@ pub(crate) struct LoadArgs {
     /// Results as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// With the latencies of every second in the JSON, as counts, so that runs can be pooled
+    #[arg(long)]
+    pub(crate) slices: bool,
     /// Percentile distribution of all records as text, as HdrHistogram plotters read it
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
@@ -259,7 +270,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
     pub(crate) socket: Option<PathBuf>,
     /// Which to run
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "fixed,greedy,batcher,tuned")]
+    #[arg(long, value_delimiter = ',', default_value = "fixed,greedy,l0,tuned")]
     pub(crate) policies: Vec<Policy>,
     /// Rates and spans, RATExSPAN separated by commas
     #[arg(long, default_value = DEFAULT_PHASES)]

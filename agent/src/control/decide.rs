@@ -3,7 +3,7 @@
 //! In the order of who may speak: a human, a pause, somebody else at the knob, signals that cannot be trusted, a queue
 //! that is about to overflow, and last the policy under its governor.
 
-use tidegate_client::abi::{Applied, Boundary, Mode, OverrideRequest, Registration};
+use tidegate_client::abi::{Applied, Boundary, Knobs, Mode, OverrideRequest, Registration};
 
 use crate::control::bounds::{Bounds, initial};
 use crate::control::decision::{Basis, Decision, Reason};
@@ -51,6 +51,8 @@ pub struct State {
     hand: Hand,
     tuning: Tuning,
     published: (Generation, Settings),
+    /// Settings on the page before the newest change of it.
+    before: Option<Settings>,
     /// Where the controller stands: what is published, or in mode `observe` what it advises.
     current: Settings,
     /// Settings that a request put in force, not yet decided on.
@@ -90,6 +92,7 @@ impl State {
             hand: Hand::Agent,
             tuning: Tuning::Running,
             published,
+            before: None,
             current: settings,
             due,
             governor: Governor::default(),
@@ -113,11 +116,7 @@ impl State {
             Hand::Foreign(_) | Hand::Agent => Hand::Agent,
         };
         self.hand_off = HandOff::default();
-        self.begin_anew();
-        let wanted = self.resting();
-        if wanted != self.published.1 {
-            self.due = Some((wanted, Reason::Registered));
-        }
+        self.rest();
     }
 
     /// A human pins the knobs; what the request leaves out stays as it is.
@@ -137,6 +136,38 @@ impl State {
             self.hand_off = HandOff::default();
             self.begin_anew();
             self.due = Some((self.resting(), Reason::Freed));
+        }
+    }
+
+    /// Whether the agent may act from now on.
+    pub fn set_mode(&mut self, mode: Mode) {
+        if std::mem::replace(&mut self.mode, mode) != mode {
+            self.rest();
+        }
+    }
+
+    /// Other bounds; whatever lies outside moves in.
+    pub fn set_bounds(&mut self, knobs: &Knobs) {
+        self.bounds = Bounds::new(knobs);
+        if let Hand::Human(settings, until) = self.hand {
+            self.hand = Hand::Human(self.bounds.clamp(settings).0, until);
+        }
+        self.rest();
+    }
+
+    /// Back to the settings before the newest change of the page, if it has changed.
+    pub fn roll_back(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.begin_anew();
+            self.due = Some((self.bounds.clamp(before).0, Reason::RolledBack));
+        }
+    }
+
+    fn rest(&mut self) {
+        self.begin_anew();
+        let wanted = self.resting();
+        if wanted != self.published.1 {
+            self.due = Some((wanted, Reason::Registered));
         }
     }
 
@@ -313,6 +344,7 @@ impl Publish<'_> {
 
     fn page(&self, state: &mut State, settings: Settings, reason: Reason, basis: Basis) -> Decision {
         let from = state.published.1;
+        state.before = Some(from);
         state.published = (Generation(state.published.0.0.saturating_add(1)), settings);
         state.current = settings;
         self.decision(state, Applied::Applied, from, reason, basis, None)
@@ -329,6 +361,7 @@ impl Publish<'_> {
     ) -> Decision {
         let from = std::mem::replace(&mut state.current, settings);
         let applied = if state.mode.acts() {
+            state.before = Some(state.published.1);
             state.published = (Generation(state.published.0.0.saturating_add(1)), settings);
             Applied::Applied
         } else {

@@ -52,11 +52,13 @@ pub enum Reason {
     Registered,
     /// Tuning is paused.
     Paused,
+    /// A human wanted the settings before the newest change back.
+    RolledBack,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Start,
         Self::Cold,
         Self::Warm,
@@ -75,6 +77,7 @@ impl Reason {
         Self::Freed,
         Self::Registered,
         Self::Paused,
+        Self::RolledBack,
     ];
 
     /// Its stable word.
@@ -98,6 +101,7 @@ impl Reason {
             Self::Freed => "freed",
             Self::Registered => "registered",
             Self::Paused => "paused",
+            Self::RolledBack => "rolled_back",
         }
     }
 }
@@ -210,6 +214,7 @@ impl Decision {
                 Reason::Freed => "the knobs were freed",
                 Reason::Registered => "the registration changed what is allowed",
                 Reason::Paused => "tuning is paused",
+                Reason::RolledBack => "somebody wanted the settings before the newest change back",
                 _ => "as before",
             }
             .to_owned(),

@@ -200,7 +200,7 @@ fn pipeline(scenario: &Scenario, policy: Contender, name: &PipelineName, seed: u
     let rule: Box<dyn Rule> = match policy {
         Contender::Fixed => Box::new(Fixed),
         Contender::Greedy => Box::new(Greedy { batch_max: GREEDY_BATCH }),
-        Contender::Batcher | Contender::Regime => Box::new(L0 { batch_max }),
+        Contender::Batcher | Contender::Regime => Box::new(L0::by_settings(batch_max)),
     };
     Simulated {
         name: name.clone(),

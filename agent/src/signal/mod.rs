@@ -6,7 +6,9 @@
 pub mod cost;
 pub mod exact;
 pub mod flush;
+pub mod flush_cost;
 pub mod latency;
+mod line;
 pub mod quotient;
 pub mod rate;
 pub mod residency;

@@ -28,7 +28,7 @@ fn live_and_recorded(lie: Option<Lie>) -> (String, Vec<u8>) {
         event: Bytes(512),
         per_event: Nanos(0),
         queue: Bytes(64 << 20),
-        rule: Box::new(L0 { batch_max: tidegate_client::units::Bytes(1 << 20) }),
+        rule: Box::new(L0::by_settings(tidegate_client::units::Bytes(1 << 20))),
         defaults: tidegate::control::Bounds::new(&demo.registration.knobs).defaults(),
     };
     let start = Nanos::SECOND;

@@ -111,7 +111,7 @@ fn random_run(seed: u64) -> (u64, u64) {
         event: Bytes(whole(&mut random, 8.0, 20_000.0)),
         per_event: Nanos(whole(&mut random, 1.0, 20_000.0)),
         queue: Bytes(whole(&mut random, 1e5, 1e8)),
-        rule: Box::new(L0 { batch_max }),
+        rule: Box::new(L0::by_settings(batch_max)),
         defaults: bounds.defaults(),
     };
     let lie = (random.unit() < 0.5).then(|| Lie::ALL[usize::try_from(random.bits() % 6).unwrap()]);

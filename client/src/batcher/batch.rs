@@ -98,7 +98,13 @@ impl<T> Drop for Batch<T> {
             }
             report.touch();
         }
-        self.shared.lock().sink = Sink::Freed;
+        {
+            let mut state = self.shared.lock();
+            state.sink = Sink::Freed;
+            if self.end == End::Acknowledged {
+                state.flush_cost.observe(Bytes(self.bytes), now - self.began);
+            }
+        }
         self.shared.ready.notify_all();
     }
 }

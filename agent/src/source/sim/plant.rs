@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 
 use tidegate_client::abi::{REPORT_HISTOGRAM_WORDS, REPORT_WORDS, ReportWord};
+use tidegate_client::flush_cost::FlushCost;
 use tidegate_client::report;
-use tidegate_client::rule::{Cause, Queue, Rule, Settings as RuleSettings, Sink, Verdict};
+use tidegate_client::rule::{Cause, Queue, Rule, Settings as RuleSettings, Sink, Verdict, Waiting};
 use tidegate_client::units::{Bytes as RuleBytes, Nanos as RuleNanos};
 
 use crate::source::sim::random::Random;
@@ -83,6 +84,9 @@ pub struct Running {
     phase_end: u64,
     next: u64,
     queue: VecDeque<u64>,
+    /// Sum of the arrival times of what is queued, ns.
+    arrivals: u128,
+    flush_cost: FlushCost,
     flight: Option<Flight>,
     settings: RuleSettings,
     generation: Generation,
@@ -115,6 +119,8 @@ impl Running {
             phase_end: start.0.saturating_add(plant.phases.first().map_or(0, |p| p.length.0)),
             next: NEVER,
             queue: VecDeque::new(),
+            arrivals: 0,
+            flush_cost: FlushCost::default(),
             flight: None,
             settings,
             generation: Generation(0),
@@ -207,6 +213,11 @@ impl Running {
             bytes: RuleBytes(self.queued()),
             oldest: self.queue.front().copied().map(RuleNanos),
             capacity: RuleBytes(self.plant.queue.0),
+            waiting: self.flush_cost.fixed().map(|flush_cost| Waiting {
+                events: self.queue.len() as u64,
+                arrivals_ns: self.arrivals,
+                flush_cost,
+            }),
         };
         match self.plant.rule.decide(&self.settings, &queue, sink, RuleNanos(self.now)) {
             Verdict::Wait { until } => until.map_or(NEVER, |until| until.0),
@@ -220,6 +231,7 @@ impl Running {
     fn take_off(&mut self, cause: Cause, take: u64) {
         let events = usize::try_from(take / self.plant.event.0.max(1)).unwrap_or(usize::MAX).max(1);
         let arrivals: Vec<u64> = self.queue.drain(..events.min(self.queue.len())).collect();
+        self.arrivals -= arrivals.iter().copied().map(u128::from).sum::<u128>();
         let cost = self.flush_cost().saturating_add(self.plant.per_event.0.saturating_mul(arrivals.len() as u64));
         self.flight = Some(Flight { begun: self.now, ends: self.now.saturating_add(cost.max(1)), arrivals, cause });
     }
@@ -235,6 +247,7 @@ impl Running {
         };
         let events = arrivals.len() as u64;
         let bytes = events * self.plant.event.0;
+        self.flush_cost.observe(RuleBytes(bytes), RuleNanos(ends - begun));
         let by_cause = match cause {
             Cause::Age => ReportWord::FlushesByAge,
             Cause::Size => ReportWord::FlushesBySize,
@@ -270,6 +283,7 @@ impl Running {
             self.words[ReportWord::EventsLost as usize] += 1;
         } else {
             self.queue.push_back(self.next);
+            self.arrivals += u128::from(self.next);
         }
         self.words[ReportWord::EventsIn as usize] += 1;
         self.words[ReportWord::BytesIn as usize] += self.plant.event.0;
@@ -308,6 +322,8 @@ fn rule_settings(settings: Settings) -> RuleSettings {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_client::rule::L0;
+
     use super::*;
     use crate::source::sim::rules::{Fixed, Greedy};
     use crate::units::{BatchSize, FlushInterval};
@@ -348,6 +364,18 @@ mod tests {
     fn greedy_never_waits_longer_than_two_flushes() {
         let all = latencies_ms(&mut plant(5_000.0, Box::new(Greedy { batch_max: RuleBytes(512 << 10) })));
         assert!(all.iter().all(|ms| (10.0..=20.1).contains(ms)), "{:?} {:?}", all.first(), all.last());
+    }
+
+    #[test]
+    fn by_waiting_alone_events_wait_about_as_long_in_all_as_a_flush_costs() {
+        let rule = L0 { batch_max: RuleBytes(512 << 10), kappa: Some(1.0) };
+        let all = latencies_ms(&mut plant(1_000.0, Box::new(rule)));
+        // At 1,000 events/s and 10 ms a flush the sink frees with ten events queued, which is 45 to 55 ms of waiting. Before
+        // the first flush its cost is not known, and the interval of 250 ms holds.
+        assert!(all[9_700] < 21.0, "{:?}", all[9_700]);
+        let lone = latencies_ms(&mut plant(20.0, Box::new(rule)));
+        let (first, late) = (lone[10], lone[190]);
+        assert!((19.9..20.1).contains(&first) && late < 20.1, "a lone event waits one flush: {first} {late}");
     }
 
     #[test]
