@@ -28,6 +28,7 @@ fn room() -> tempfile::TempDir {
 }
 
 /// Starts a server in `room`; `None`, and a word on it, where its programs are not installed.
+#[expect(clippy::print_stdout, reason = "whoever runs the tests is told what was not tested")]
 fn serve(kind: &str, room: &Path) -> Option<(Part, String)> {
     let installed = match kind {
         "postgres" => Path::new("/usr/lib/postgresql").is_dir(),
