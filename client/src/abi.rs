@@ -5,8 +5,9 @@ mod page;
 mod posted;
 
 pub use json::{
-    Applied, Boundary, Caps, DecisionJson, Goal, KnobRange, Knobs, LeaseTerms, Mode, Objective, OnExpiry,
-    OverrideRequest, Policy, Problem, Registration, RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
+    Applied, Boundary, Caps, DecisionJson, DescriptorJson, Goal, KernelGradeJson, KnobRange, Knobs, LeaseTerms, Mode,
+    Objective, OnExpiry, OverrideRequest, Policy, Problem, Registration, RegistrationReply, SettingsReply, SignalsJson,
+    WatchedProcess,
 };
 pub use posted::{Acknowledgement, BoundRange, BoundsRequest, ModeRequest, SignalsReport};
 

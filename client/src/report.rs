@@ -100,7 +100,7 @@ impl ReportPage {
         self.add(ReportWord::BytesOut, flush.bytes.0);
         self.add(ReportWord::Flushes, 1);
         self.add(ReportWord::FlushNs, flush.took.0);
-        let (bytes, us) = (flush.bytes.0, flush.took.as_micros());
+        let (bytes, us) = (flush.bytes.0, Nanos(flush.took.0.saturating_add(500)).as_micros());
         self.add(ReportWord::FlushBytesSquared, bytes.wrapping_mul(bytes));
         self.add(ReportWord::FlushBytesUs, bytes.wrapping_mul(us));
         self.add(ReportWord::FlushUsSquared, us.wrapping_mul(us));
