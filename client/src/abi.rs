@@ -4,8 +4,9 @@ mod json;
 mod page;
 
 pub use json::{
-    Applied, Boundary, Caps, DecisionJson, Goal, KnobRange, Knobs, LeaseTerms, Mode, Objective, OnExpiry,
-    OverrideRequest, Policy, Problem, Registration, RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
+    Applied, BeforeAfterJson, Boundary, Caps, CausesJson, DecisionJson, EffectJson, Goal, KnobRange, Knobs, LeaseTerms,
+    Mode, ModelJson, Objective, OnExpiry, OverrideRequest, Policy, PredictedJson, Problem, Registration,
+    RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
 };
 pub use page::{
     ABI_VERSION, PAGE_BYTES, REPORT_ABI_VERSION, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_SUB_BITS,

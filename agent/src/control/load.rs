@@ -9,6 +9,9 @@ use crate::units::EventsPerSec;
 
 /// Size assumed for events of which none was seen.
 pub const ASSUMED_EVENT_BYTES: f64 = 512.0;
+/// Beyond these no pipeline goes; a report may claim it.
+const HIGHEST_RATE: f64 = 1e9;
+const LARGEST_EVENT: f64 = 1e9;
 /// Share of the time in which a flush may be in flight, where the pipeline names no cap, by what it leans to.
 ///
 /// The worst wait is a/U + a for a flush that costs a: at 0.8 it is 12 % above that of flushing all the time, at 0.6 a
@@ -43,7 +46,7 @@ impl Load {
             newest: signals.newest_rate.unwrap_or(rate),
             event_bytes: signals.event_bytes,
             flushes: signals.flushes,
-            cpu_cores: signals.cost.cpu_us_per_event.map(|us| us * rate.0 / 1e6),
+            cpu_cores: signals.cpu_cores(),
             objective,
             cpu_share,
         })
@@ -51,7 +54,7 @@ impl Load {
 
     /// Size of an event, bytes: measured where it is known.
     pub fn event_bytes(&self) -> f64 {
-        self.event_bytes.filter(|b| b.is_finite()).unwrap_or(ASSUMED_EVENT_BYTES).max(1.0)
+        self.event_bytes.filter(|b| b.is_finite()).unwrap_or(ASSUMED_EVENT_BYTES).clamp(1.0, LARGEST_EVENT)
     }
 
     /// Share of the time in which a flush may be in flight.
@@ -74,6 +77,6 @@ impl Load {
     pub fn acting_rate(&self) -> f64 {
         let (newest, rolling) = (self.newest.0, self.rate.0);
         let rate = if newest > 1.3 * rolling { newest } else { rolling };
-        if rate.is_finite() { rate.max(0.0) } else { 0.0 }
+        if rate.is_finite() { rate.clamp(0.0, HIGHEST_RATE) } else { 0.0 }
     }
 }

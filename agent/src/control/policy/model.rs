@@ -184,7 +184,8 @@ impl Plant {
         let least = LEAST_HEADROOM * self.busy_cap;
         let busy = if room < least { Constraint::Capacity } else { Constraint::Busy };
         let period = self.fixed_ms / room.max(least);
-        let by_flushes = load.objective.caps.flushes_per_s.filter(|cap| *cap > 0.0).map_or(0.0, |cap| 1e3 / cap);
+        let by_flushes =
+            load.objective.caps.flushes_per_s.filter(|cap| *cap > 0.0).map_or(0.0, |cap| 1e3 / cap.max(1e-3));
         let (period, limit) = if by_flushes > period { (by_flushes, Constraint::Flushes) } else { (period, busy) };
         let limit = if stretch > 1.01 && limit == Constraint::Busy { Constraint::Cpu } else { limit };
         ((period * stretch - self.gap_ms).max(0.0), limit)
@@ -228,7 +229,7 @@ mod tests {
     use super::*;
     use crate::signal::flush::Flushes;
     use crate::signal::flush_cost::CostLine;
-    use crate::units::{EventsPerSec, Settings};
+    use crate::units::{EventsPerSec, FlushInterval, Nanos, Settings};
     use proptest::prelude::*;
     use tidegate_client::abi::{Caps, Objective};
 
@@ -314,7 +315,8 @@ mod tests {
     #[test]
     fn a_cap_on_flushes_is_kept() {
         let caps = Caps { flushes_per_s: Some(20.0), ..Caps::default() };
-        let (settings, grounds, _) = at(&load(5_000.0, Some(cost(2.0, 0.0)), Objective { caps, ..Objective::default() }));
+        let (settings, grounds, _) =
+            at(&load(5_000.0, Some(cost(2.0, 0.0)), Objective { caps, ..Objective::default() }));
         assert_eq!(grounds.constraint, Constraint::Flushes);
         assert!(settings.interval.0.abs_diff(49_800) <= 100, "{settings:?}");
     }
@@ -326,9 +328,10 @@ mod tests {
         let mut load = load(5_000.0, Some(cost(2.0, 0.0)), Objective { caps, ..Objective::default() });
         let mut interval = 0;
         for _ in 0..300 {
-            // A plant whose CPU time falls with the flushes: 0.05 cores and 0.2 over the interval in ms.
-            load.cpu_cores = Some(0.05 + 0.2 / (0.1 + 1e-3 * propose(&mut stretch, &load, None).settings.interval.0 as f64));
             interval = propose(&mut stretch, &load, None).settings.interval.0;
+            // A plant whose CPU time falls with the flushes: 0.05 cores and 0.2 over the interval in ms.
+            let ms = Nanos::from(FlushInterval(interval)).as_millis_f64();
+            load.cpu_cores = Some(0.05 + 0.2 / (0.1 + ms));
         }
         assert!(load.cpu_cores.unwrap() < 0.105, "{load:?}");
         assert!(interval < 6_000, "no longer than the cap asks: {interval}");

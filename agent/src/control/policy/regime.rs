@@ -100,8 +100,8 @@ mod tests {
     use super::*;
     use crate::signal::flush::Flushes;
     use crate::units::{BatchSize, FlushInterval, Nanos, Settings};
-    use tidegate_client::abi::Objective;
     use proptest::prelude::*;
+    use tidegate_client::abi::Objective;
 
     fn load(rate: f64) -> Load {
         Load {
@@ -162,7 +162,7 @@ mod tests {
         let load = Load { newest: EventsPerSec(200_000.0), ..load(30_000.0) };
         let proposal = propose(Regime::Warm, &load);
         assert_eq!(proposal.because, Because::Regime(Regime::Warm, Age::Fill));
-        assert_eq!(proposal.settings.interval, FlushInterval(5_700));
+        assert_eq!(proposal.settings.interval, FlushInterval(5_650));
     }
 
     #[test]
