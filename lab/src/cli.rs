@@ -2,6 +2,8 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the help text, where markup would show")]
 
+use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,7 +23,7 @@ use crate::time::{parse_bytes, parse_span};
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  tidegate-lab compare --policies fixed,greedy,batcher --json report.json
+  tidegate-lab compare --policies fixed,greedy,l0 --json report.json
   tidegate-lab sink --listen 127.0.0.1:9001 --delay 10ms
   tidegate-lab sink --listen unix:/tmp/sink.sock --per-record 2us --delay-steps 1ms@0s,10ms@20s,3ms@40s
   tidegate-lab pipeline --listen 127.0.0.1:9000 --sink 127.0.0.1:9001 --policy tuned --name ingest
@@ -41,6 +43,14 @@ pub(crate) enum Command {
     Sink(SinkArgs),
     /// Take records, batch, compress, flush to a sink, acknowledge
     Pipeline(Box<PipelineArgs>),
+    /// Run a database server of one's own for as long as this process lives
+    Serve(ServeArgs),
+    /// Be a server
+    #[command(hide = true)]
+    Servant(ServantArgs),
+    /// Sweep after a server
+    #[command(hide = true)]
+    Broom(BroomArgs),
     /// Send records at a scheduled rate and measure when each is acknowledged
     Load(LoadArgs),
     /// Run flush policies side by side under the same load and print one table
@@ -81,24 +91,102 @@ pub(crate) struct SinkArgs {
     pub(crate) verify: bool,
 }
 
+/// Prints {"listening": …, "pid": …} when the server answers: the folder of PostgreSQL's socket, or Redis's socket. A root
+/// user's server runs as nobody. When this process ends, however it does, the server ends and its folder is removed
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate-lab serve postgres --dir /tmp
+  tidegate-lab pipeline --sink postgres:copy:/tmp/tidegate-lab-postgres-4711 …
+  tidegate-lab serve postgres --dir /tmp --set synchronous_commit=off
+  tidegate-lab serve redis --dir /tmp --set appendfsync=always
+  tidegate-lab pipeline --sink redis:/tmp/tidegate-lab-redis-4711/redis.sock …")]
+pub(crate) struct ServeArgs {
+    /// Which server
+    #[arg(value_enum)]
+    pub(crate) server: ServerKind,
+    /// Where to make the server's folder
+    #[arg(long, default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// A setting of the server's own, besides its defaults; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServerKind {
+    /// A fresh cluster with PostgreSQL's defaults
+    Postgres,
+    /// Appending to a file that is synced each second
+    Redis,
+}
+
+impl fmt::Display for ServerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServantArgs {
+    /// Where to run
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// Whom to run as
+    #[arg(long, requires = "gid")]
+    pub(crate) uid: Option<u32>,
+    /// With which group
+    #[arg(long, requires = "uid")]
+    pub(crate) gid: Option<u32>,
+    /// What to end by when the parent dies
+    #[arg(long)]
+    pub(crate) death_signal: i32,
+    /// What to be called
+    #[arg(long)]
+    pub(crate) name: OsString,
+    /// What to run
+    #[arg(required = true, last = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BroomArgs {
+    /// What to remove in the end
+    pub(crate) folder: PathBuf,
+}
+
 /// Prints {"listening": "ADDRESS", …} when ready; SIGTERM drains, prints a summary and exits 0
 #[derive(Debug, Args)]
 pub(crate) struct PipelineArgs {
     /// Where records come in: HOST:PORT (port 0: any) or unix:PATH
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Address,
-    /// Where flushes go: HOST:PORT or unix:PATH of a `tidegate-lab sink`, or file:PATH (written and synced)
-    #[arg(long, value_name = "ADDR|file:PATH")]
+    /// Where flushes go: HOST:PORT or unix:PATH of a `tidegate-lab sink`; file:PATH (appended and synced);
+    /// postgres:copy:DIR or postgres:insert:DIR (DIR holds the server's socket; or words like "host=/run/postgresql
+    /// user=me dbname=test"; a transaction a flush, into a table of the pipeline's name); redis:SOCKET (a pipeline of
+    /// commands a flush, into a stream)
+    #[arg(long, value_name = "SINK")]
     pub(crate) sink: String,
-    /// When to flush
-    #[arg(long, value_enum)]
+    /// When to flush: default (100 records/50 ms), fixed (256 KiB/250 ms), static:BATCH/INTERVAL, schedule (switched
+    /// over standard input), greedy, batcher (the client's rule on --batch and --interval), l0 (the same, and by the
+    /// waiting accrued), regime or model (the agent's)
+    #[arg(long)]
     pub(crate) policy: Policy,
     /// Name to register and report under
     #[arg(long, default_value = "lab")]
     pub(crate) name: String,
-    /// The agent's control socket, for the policy `tuned` [default: /run/tidegate/api.sock]
+    /// The agent's control socket, for the agent's policies [default: /run/tidegate/api.sock]
     #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
     pub(crate) socket: Option<PathBuf>,
+    /// Cap on the share of time in which a flush may be in flight, for the agent's policies
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) busy_cap: Option<f64>,
+    /// Bytes of a usual record: a hundred of them are the batch of the policy `default`
+    #[arg(long, default_value_t = 512)]
+    pub(crate) event_bytes: u64,
     /// Keep a report page in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) report_dir: Option<PathBuf>,
@@ -161,6 +249,9 @@ pub(crate) struct LoadArgs {
     /// Results as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// With the latencies of every second in the JSON, as counts, so that runs can be pooled
+    #[arg(long)]
+    pub(crate) slices: bool,
     /// Percentile distribution of all records as text, as HdrHistogram plotters read it
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
@@ -179,7 +270,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
     pub(crate) socket: Option<PathBuf>,
     /// Which to run
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "fixed,greedy,batcher,tuned")]
+    #[arg(long, value_delimiter = ',', default_value = "fixed,greedy,l0,tuned")]
     pub(crate) policies: Vec<Policy>,
     /// Rates and spans, RATExSPAN separated by commas
     #[arg(long, default_value = DEFAULT_PHASES)]

@@ -62,8 +62,8 @@ fn fixed_loses_nothing_over_tcp() {
 }
 
 #[test]
-fn batcher_loses_nothing_over_tcp() {
-    check("batcher", "127.0.0.1:0", "127.0.0.1:0");
+fn l0_loses_nothing_over_tcp() {
+    check("l0", "127.0.0.1:0", "127.0.0.1:0");
 }
 
 #[test]
@@ -74,9 +74,9 @@ fn fixed_loses_nothing_over_unix_sockets_and_leaves_no_file() {
 }
 
 #[test]
-fn batcher_loses_nothing_over_unix_sockets_and_leaves_no_file() {
+fn l0_loses_nothing_over_unix_sockets_and_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    check("batcher", &unix(dir.path(), "in"), &unix(dir.path(), "out"));
+    check("l0", &unix(dir.path(), "in"), &unix(dir.path(), "out"));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -84,7 +84,7 @@ fn batcher_loses_nothing_over_unix_sockets_and_leaves_no_file() {
 fn a_full_queue_holds_the_sender_up_and_drops_nothing() {
     let mut sink = Part::start(&["sink", "--listen", "127.0.0.1:0", "--delay", "20ms", "--verify"]);
     let sink_address = sink.address();
-    let small = ["--policy", "batcher", "--queue", "32KiB", "--batch", "8KiB", "--batch-max", "16KiB"];
+    let small = ["--policy", "l0", "--queue", "32KiB", "--batch", "8KiB", "--batch-max", "16KiB"];
     let mut args = vec!["pipeline", "--listen", "127.0.0.1:0", "--sink", &sink_address];
     args.extend(small);
     let mut pipeline = Part::start(&args);
@@ -128,17 +128,8 @@ fn a_sink_that_dies_and_comes_back_gets_every_record() {
     let sink_args = ["sink", "--listen", &at, "--delay", "5ms"];
     let mut first = Part::start(&sink_args);
     first.address();
-    let mut pipeline = Part::start(&[
-        "pipeline",
-        "--listen",
-        "127.0.0.1:0",
-        "--sink",
-        &at,
-        "--policy",
-        "batcher",
-        "--interval",
-        "20ms",
-    ]);
+    let mut pipeline =
+        Part::start(&["pipeline", "--listen", "127.0.0.1:0", "--sink", &at, "--policy", "l0", "--interval", "20ms"]);
     let address = pipeline.address();
     let (ok, report, errors) = std::thread::scope(|scope| {
         let load = scope.spawn(|| load(&["--connect", &address, "--phases", "2000x2s"]));
@@ -200,7 +191,7 @@ fn tuned_without_an_agent_is_refused_with_a_remedy() {
         .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(error.contains("/nonexistent/api.sock") && error.contains("--policies fixed,greedy,batcher"), "{error}");
+    assert!(error.contains("/nonexistent/api.sock") && error.contains("--policies fixed,greedy,l0"), "{error}");
 }
 
 #[test]

@@ -280,6 +280,7 @@ impl Publish<'_> {
     /// As `put`, with a new generation in any case: the pipeline shall take the values again.
     fn page(&self, state: &mut State, settings: Settings, reason: Reason, basis: Basis) -> Decision {
         let from = state.published.1;
+        state.previous = Some(from);
         state.published = (Generation(state.published.0.0.saturating_add(1)), settings);
         state.current = settings;
         self.decision(state, Applied::Applied, from, reason, basis, None)

@@ -82,7 +82,7 @@ reasons! {
     /// The slow trim found a small change to be better.
     Trim "trim",
     /// A change was taken back.
-    RollBack "roll_back",
+    RollBack "rolled_back",
     /// A change was taken back a short while ago: nothing is tried.
     Quarantine "quarantine",
     /// The breaker is open: the pipeline's own settings.

@@ -1,7 +1,7 @@
 //! What control remembers of one pipeline, and how requests change it: registrations, pins, modes, roll-backs in; a state
 //! to decide from out. Decides nothing itself.
 
-use tidegate_client::abi::{Mode, Objective, OverrideRequest, Policy, Registration};
+use tidegate_client::abi::{Knobs, Mode, Objective, OverrideRequest, Policy, Registration};
 
 use crate::control::bounds::{Bounds, initial};
 use crate::control::breaker::{Breaker, Position};
@@ -133,13 +133,30 @@ impl State {
         };
         self.hand_off = HandOff::default();
         self.trim.reset();
-        self.set_mode(registration.mode);
+        self.mode = registration.mode;
         self.begin_anew();
+        self.rest();
     }
 
     /// Another mode: where it may not act, the pipeline's own settings come back.
     pub fn set_mode(&mut self, mode: Mode) {
-        self.mode = mode;
+        if std::mem::replace(&mut self.mode, mode) != mode {
+            self.begin_anew();
+            self.rest();
+        }
+    }
+
+    /// Other bounds; whatever lies outside moves in.
+    pub fn set_bounds(&mut self, knobs: &Knobs) {
+        self.bounds = Bounds::new(knobs);
+        if let Hand::Human(settings, until) = self.hand {
+            self.hand = Hand::Human(self.bounds.clamp(settings).0, until);
+        }
+        self.begin_anew();
+        self.rest();
+    }
+
+    fn rest(&mut self) {
         let wanted = self.resting();
         if wanted != self.published.1 {
             self.due = Some((wanted, Reason::Registered));
@@ -149,6 +166,7 @@ impl State {
     /// A human takes the newest change back; nothing is tried for a while.
     pub fn roll_back(&mut self, now: Nanos) {
         if let Some(previous) = self.previous.take() {
+            self.begin_anew();
             self.due = Some((self.bounds.clamp(previous).0, Reason::RollBack));
         }
         self.trial.quarantine(now);

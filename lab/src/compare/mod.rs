@@ -48,10 +48,10 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let stop = Stop::listen()?;
     let policies = distinct(&args.policies);
     let socket = args.socket.clone().unwrap_or_else(contact::default_socket);
-    if policies.contains(&Policy::Tuned) {
+    if policies.iter().any(|p| p.of_agent().is_some()) {
         contact::health(&socket).context(
-            "policy tuned: no agent answers (start `tidegate agent`, name its socket with --socket, or leave it out \
-             with --policies fixed,greedy,batcher)",
+            "policies regime and model: no agent answers (start `tidegate agent`, name its socket with --socket, or leave it out \
+             with --policies fixed,greedy,l0)",
         )?;
     }
     let directory = Scratch::create(&args.dir)?;
@@ -136,7 +136,7 @@ impl Lane {
         let mut pipeline_args = words(&["pipeline", "--listen", "127.0.0.1:0", "--sink", &flush_to.listening]);
         pipeline_args.extend(words(&["--policy", &policy_word, "--name", &name, "--stats-on-stdin"]));
         pipeline_args.extend(words(&["--report-dir", &directory.to_string_lossy()]));
-        if policy == Policy::Tuned {
+        if policy.of_agent().is_some() {
             let (ttl, hold) = (args.lease_ttl_ms.to_string(), args.lease_hold_ms.to_string());
             pipeline_args.extend(words(&["--lease-ttl-ms", &ttl, "--lease-hold-ms", &hold]));
             pipeline_args.extend(words(&["--socket", &socket.to_string_lossy()]));
@@ -190,7 +190,7 @@ fn pause(stop: &Stop, until: Nanos) -> Result<()> {
 
 /// A tuned pipeline that the agent does not tune would be measured under a false name.
 fn wait_for_agent(lanes: &mut [Lane], stop: &Stop) -> Result<()> {
-    for lane in lanes.iter_mut().filter(|l| l.policy == Policy::Tuned) {
+    for lane in lanes.iter_mut().filter(|l| l.policy.of_agent().is_some()) {
         let end = clock::monotonic() + REGISTER_PATIENCE;
         loop {
             let tuning =
@@ -199,7 +199,7 @@ fn wait_for_agent(lanes: &mut [Lane], stop: &Stop) -> Result<()> {
                 break;
             }
             if clock::monotonic() >= end {
-                bail!("policy tuned: the agent does not take up {}: {} ({})", lane.name, tuning.state, tuning.cause);
+                bail!("the agent does not take up {}: {} ({})", lane.name, tuning.state, tuning.cause);
             }
             pause(stop, clock::monotonic() + LOOK)?;
         }

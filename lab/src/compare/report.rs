@@ -125,7 +125,7 @@ pub(crate) fn pipeline_report(policy: Policy, name: String, pid: u32, measured: 
 /// `tuned` against `fixed`, by both weightings.
 pub(crate) fn tuned_against_fixed(pipelines: &[PipelineReport]) -> Option<[Ratio; 2]> {
     let find = |policy| pipelines.iter().find(|p| p.policy == policy);
-    let (tuned, fixed) = (find(Policy::Tuned)?, find(Policy::Fixed)?);
+    let (tuned, fixed) = (find(Policy::Model)?, find(Policy::Fixed)?);
     let ratio = |weighting, tuned: &Row, fixed: &Row| {
         let lower = |value: fn(&Summary) -> f64| 1.0 - value(&tuned.latency) / value(&fixed.latency);
         Ratio {
@@ -155,6 +155,7 @@ mod tests {
             phases: vec![phase(100, 1.0, 100), phase(300, 3.0, 900)],
             by_event: latency(p99_ms),
             by_time: latency(p99_ms),
+            slices: Vec::new(),
             scheduled: 1_000,
             sent: 1_000,
             acknowledged: 1_000,
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn a_ratio_needs_both_and_says_how_much_lower() {
         assert!(tuned_against_fixed(&[report(Policy::Fixed, 100.0)]).is_none());
-        let ratios = tuned_against_fixed(&[report(Policy::Tuned, 10.0), report(Policy::Fixed, 100.0)]).unwrap();
+        let ratios = tuned_against_fixed(&[report(Policy::Model, 10.0), report(Policy::Fixed, 100.0)]).unwrap();
         assert!((ratios[0].p99_reduction - 0.9).abs() < 1e-9);
         assert!((ratios[1].mean_reduction - 0.0).abs() < 1e-9);
     }

@@ -39,6 +39,23 @@ pub(crate) struct Summary {
     pub(crate) max_ms: f64,
 }
 
+/// Latencies of one slice, so that runs can be pooled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SliceReport {
+    /// Which phase, the first measured one being 0.
+    pub(crate) phase: usize,
+    /// Which second of its phase.
+    pub(crate) second: usize,
+    /// Its length, ns.
+    pub(crate) span_ns: u64,
+    /// Records due in it.
+    pub(crate) records: u64,
+    /// Exact sum of latencies, ns.
+    pub(crate) sum_ns: u64,
+    /// Latency in microseconds and how many records had it, ascending.
+    pub(crate) counts: Vec<(u64, u64)>,
+}
+
 /// What counts alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weighting {
@@ -112,6 +129,31 @@ impl Latencies {
         }
     }
 
+    /// Every slice from phase `first` on.
+    pub(crate) fn slices(&self, schedule: &Schedule, first: usize) -> Vec<SliceReport> {
+        let mut second = 0;
+        let mut phase = first;
+        let measured = schedule.slices().iter().zip(&self.slices).filter(|(slice, _)| slice.phase >= first);
+        let report = |(slice, latency): (&Slice, &SliceLatency)| {
+            second = if slice.phase == phase { second } else { 0 };
+            phase = slice.phase;
+            second += 1;
+            SliceReport {
+                phase: slice.phase - first,
+                second: second - 1,
+                span_ns: slice.span.0,
+                records: slice.records,
+                sum_ns: u64::try_from(latency.sum_ns).unwrap_or(u64::MAX),
+                counts: latency
+                    .micros
+                    .iter_recorded()
+                    .map(|v| (v.value_iterated_to(), v.count_at_value().into()))
+                    .collect(),
+            }
+        };
+        measured.map(report).collect()
+    }
+
     /// All slices that `select` takes as one histogram of microseconds.
     pub(crate) fn merged(&self, schedule: &Schedule, select: impl Fn(&Slice) -> bool) -> Histogram<u64> {
         let mut all = Histogram::new(FIGURES).expect("three figures are within the histogram's 0 to 5");
@@ -155,6 +197,20 @@ mod tests {
         check(by_time.p99_ms, 200.0);
         check(by_time.mean_ms, 101.0);
         assert_eq!((by_event.records, by_time.records), (1_000, 1_000));
+    }
+
+    #[test]
+    fn slices_number_the_seconds_of_each_phase_and_leave_the_warm_up_out() {
+        let schedule = Schedule::new("10x1s,20x2500ms,10x1s".parse::<Phases>().unwrap().0);
+        let mut latencies = Latencies::new(&schedule);
+        for due in schedule.walk() {
+            latencies.record(due.slice, Nanos::from_millis(3));
+        }
+        let slices = latencies.slices(&schedule, 1);
+        let places: Vec<_> = slices.iter().map(|s| (s.phase, s.second, s.records)).collect();
+        assert_eq!(places, [(0, 0, 20), (0, 1, 20), (0, 2, 10), (1, 0, 10)]);
+        assert_eq!((slices[2].span_ns, slices[2].sum_ns), (500_000_000, 30_000_000));
+        assert_eq!(slices[2].counts.iter().map(|(_, n)| n).sum::<u64>(), 10);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::parent::take_name;
 use crate::stop::Stop;
 use crate::time::{as_ms, sleep_until};
 use crate::wire::{RECORD_HEADER, RECORD_MAX, RecordView};
-use latency::{Latencies, Summary, Weighting};
+use latency::{Latencies, SliceReport, Summary, Weighting};
 use schedule::{Phase, Schedule};
 
 const CONNECT_PATIENCE: Nanos = Nanos::from_millis(5_000);
@@ -51,6 +51,9 @@ pub(crate) struct LoadReport {
     pub(crate) by_event: Summary,
     /// All phases, every second counting alike.
     pub(crate) by_time: Summary,
+    /// Every second, when it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) slices: Vec<SliceReport>,
     /// Records due, the warm-up included.
     pub(crate) scheduled: u64,
     /// Records sent.
@@ -121,6 +124,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
             .collect(),
         by_event: latencies.summary(&schedule, Weighting::ByEvent, |s| measured(s.phase)),
         by_time: latencies.summary(&schedule, Weighting::ByTime, |s| measured(s.phase)),
+        slices: if args.slices { latencies.slices(&schedule, measured_from) } else { Vec::new() },
         scheduled: schedule.records(),
         sent: run.sent.load(Ordering::Relaxed),
         acknowledged,

@@ -4,9 +4,10 @@
 mod counters;
 mod flush;
 mod intake;
+mod outlet;
 pub(crate) mod policy;
+pub(crate) mod rules;
 
-use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,15 +16,17 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use tidegate_client::abi::{KnobRange, Knobs, LeaseTerms, Mode, OnExpiry, Registration};
+use tidegate_client::abi::{Caps, Goal, KnobRange, Knobs, LeaseTerms, Mode, Objective, OnExpiry, Registration};
 use tidegate_client::rule::{L0, Rule};
 use tidegate_client::{Batcher, Bytes, Nanos, Options, ReportPage, Settings, Source, Tuner, contact};
 
 use counters::Counters;
 pub(crate) use counters::{Stats, Tuning};
-use flush::{Flusher, SinkTarget};
+use flush::Flusher;
 use intake::{Connections, Record, accept_connections};
-use policy::{Fixed, Greedy, Policy};
+use outlet::SinkTarget;
+use policy::{DEFAULT_INTERVAL, DEFAULT_RECORDS, FIXED, Policy};
+use rules::{Greedy, Plain, Scheduled, Switch, Switches};
 
 use crate::cli::PipelineArgs;
 use crate::net::{Address, Listener};
@@ -49,8 +52,8 @@ pub(crate) fn run(args: &PipelineArgs) -> Result<()> {
     take_name(&format!("lab-{}", args.policy));
     let stop = Stop::listen()?;
     let target = SinkTarget::parse(&args.sink)?;
-    let Made { batcher, tuner, report } = make_batcher(args)?;
-    let flusher = Flusher::open(target)?;
+    let Made { batcher, tuner, report, switches } = make_batcher(args)?;
+    let flusher = Flusher::open(target, &args.name)?;
     let listener = Listener::bind(&args.listen)?;
     let address = listener.address()?;
     let (counters, connections) = (Arc::<Counters>::default(), Arc::<Connections>::default());
@@ -80,7 +83,7 @@ pub(crate) fn run(args: &PipelineArgs) -> Result<()> {
             ..counters.stats()
         }
     };
-    serve_stats(args, &stop, &ended, &stats)?;
+    serve_stats(args, &stop, &ended, &switches, &stats)?;
     connections.end_reading();
     batcher.close();
     let drained = ended.recv_timeout(args.drain.into());
@@ -107,25 +110,34 @@ pub(crate) fn run(args: &PipelineArgs) -> Result<()> {
     }
 }
 
-/// Answers requests for counters until a stop is wanted.
+/// Answers requests for counters until a stop is wanted. A line may carry new switches for the policy `schedule`.
 fn serve_stats(
     args: &PipelineArgs,
     stop: &Stop,
     ended: &Receiver<Result<()>>,
+    switches: &Switches,
     stats: &dyn Fn() -> Stats,
 ) -> Result<()> {
     let stdin = std::io::stdin();
     let mut asked = args.stats_on_stdin;
+    let mut pending = Vec::new();
     loop {
         let other = asked.then(|| stdin.as_fd());
         match stop.wait_or(other, None)? {
             Woken::Stop => return Ok(()),
             Woken::Time => {}
             Woken::Other => {
-                let mut line = [0; 64];
-                let n = stdin.lock().read(&mut line).context("read standard input")?;
+                let mut chunk = [0; 4096];
+                // Past the buffer of the library: what lies there would not make the descriptor readable.
+                let n = rustix::io::read(stdin.as_fd(), &mut chunk).context("read standard input")?;
                 asked = n > 0;
-                for _ in line[..n].iter().filter(|b| **b == b'\n') {
+                pending.extend_from_slice(&chunk[..n]);
+                while let Some(end) = pending.iter().position(|b| *b == b'\n') {
+                    let line: Vec<u8> = pending.drain(..=end).collect();
+                    if line.trim_ascii() != b"" {
+                        let new: Vec<Switch> = serde_json::from_slice(&line).context("read the switches")?;
+                        switches.set(new);
+                    }
                     json_line(&stats())?;
                 }
             }
@@ -141,6 +153,7 @@ struct Made {
     batcher: Batcher<Record>,
     tuner: Option<Tuner>,
     report: Option<PathBuf>,
+    switches: Switches,
 }
 
 fn make_batcher(args: &PipelineArgs) -> Result<Made> {
@@ -154,12 +167,25 @@ fn make_batcher(args: &PipelineArgs) -> Result<Made> {
     };
     let own = Source::Own(Settings { batch, interval: args.interval });
     let options = |rule: Box<dyn Rule>| Options { source: own, rule, ..Options::default() };
+    let switches = Switches::default();
     let (options, tuner) = match args.policy {
-        Policy::Fixed => (options(Box::new(Fixed { batch, interval: args.interval })), None),
+        Policy::Default => {
+            let settings = Settings { batch: Bytes(DEFAULT_RECORDS * args.event_bytes), interval: DEFAULT_INTERVAL };
+            (options(Box::new(Plain(settings))), None)
+        }
+        Policy::Fixed => (options(Box::new(Plain(FIXED))), None),
+        Policy::Static(constant) => {
+            let source = Source::Own(constant.settings());
+            (Options { source, ..options(Box::new(L0::by_settings(batch_max))) }, None)
+        }
+        Policy::Schedule => {
+            let rule = Scheduled { rule: L0::by_settings(batch_max), switches: switches.clone() };
+            (options(Box::new(rule)), None)
+        }
         Policy::Greedy => (options(Box::new(Greedy { batch_max })), None),
         Policy::Batcher => (options(Box::new(L0::by_settings(batch_max))), None),
         Policy::L0 => (options(Box::new(L0::by_waiting(batch_max))), None),
-        Policy::Tuned => {
+        Policy::Regime | Policy::Model => {
             let mut registration = registration(args);
             registration.report = report.as_ref().map(|r| r.path().to_owned());
             let socket = args.socket.clone().unwrap_or_else(contact::default_socket);
@@ -172,7 +198,7 @@ fn make_batcher(args: &PipelineArgs) -> Result<Made> {
     };
     let path = report.as_ref().map(|r| r.path().to_owned());
     let batcher = Batcher::new(Options { report, capacity: Bytes(args.queue), ..options });
-    Ok(Made { batcher, tuner, report: path })
+    Ok(Made { batcher, tuner, report: path, switches })
 }
 
 fn registration(args: &PipelineArgs) -> Registration {
@@ -186,5 +212,8 @@ fn registration(args: &PipelineArgs) -> Registration {
         },
     };
     let lease = LeaseTerms { ttl_ms: args.lease_ttl_ms, hold_ms: args.lease_hold_ms, on_expiry: OnExpiry::Default };
-    Registration { mode: Mode::On, lease, ..Registration::new(knobs) }
+    let caps = Caps { flusher_busy: args.busy_cap, ..Caps::default() };
+    let objective = Objective { goal: Goal::Latency, caps, ..Objective::default() };
+    let policy = args.policy.of_agent().unwrap_or_default();
+    Registration { mode: Mode::On, policy, objective, lease, ..Registration::new(knobs) }
 }

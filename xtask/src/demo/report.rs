@@ -60,6 +60,6 @@ mod tests {
         assert_eq!(report.latency("fixed", Weighting::Time, Statistic::P99), Some(750.0));
         assert_eq!(report.latency("fixed", Weighting::Event, Statistic::P99), Some(700.0));
         assert_eq!(report.latency("fixed", Weighting::Event, Statistic::P999), None);
-        assert_eq!(report.latency("tuned", Weighting::Event, Statistic::P99), None);
+        assert_eq!(report.latency("model", Weighting::Event, Statistic::P99), None);
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn print(report: &Report, witness: &Witness) {
     for (weighting, by) in [(Weighting::Time, "by seconds"), (Weighting::Event, "by events")] {
         for promise in &PROMISES {
             let of = |policy| report.latency(policy, weighting, promise.statistic);
-            let (Some(fixed), Some(tuned)) = (of("fixed"), of("tuned")) else {
+            let (Some(fixed), Some(tuned)) = (of("fixed"), of("model")) else {
                 rows.push(vec![
                     "MISS".to_owned(),
                     promise.what.to_owned(),
