@@ -7,6 +7,7 @@ use agent_common::{FLOW_ANSWERED, FLOW_EACH_WRITE, FLOW_READS, FLOW_WRITES, Flow
 use tidegate_client::abi::{DescriptorJson, KernelGradeJson};
 
 use crate::aggregate::flows::FlowDelta;
+use crate::signal::flush::CostStep;
 use crate::signal::flush_cause::{CauseTracker, FlushCause};
 use crate::signal::flush_cost::{FlushCost, FlushCostTracker, FlushSums};
 use crate::signal::quotient::Quotient;
@@ -49,6 +50,8 @@ pub struct KernelGrade {
     pub in_writes: Option<f64>,
     /// What a flush costs; the size is that which goes out.
     pub cost: Option<FlushCost>,
+    /// This tick revealed that the cost has changed.
+    pub cost_step: Option<CostStep>,
     /// Why flushes begin.
     pub cause: Option<FlushCause>,
 }
@@ -68,6 +71,7 @@ pub struct KernelTracker {
     busy: Quotient,
     in_writes: Quotient,
     cost: FlushCostTracker,
+    cost_step: Option<CostStep>,
     cause: CauseTracker,
 }
 
@@ -94,6 +98,7 @@ impl KernelTracker {
             busy: second(),
             in_writes: second(),
             cost: FlushCostTracker::default(),
+            cost_step: None,
             cause: CauseTracker::default(),
         }
     }
@@ -112,6 +117,7 @@ impl KernelTracker {
             Some(Answering::Always) | None => FLOW_ANSWERED,
         };
         let sinks: Vec<&FlowDelta> = flows.iter().filter(|f| self.roles.is_sink(f)).collect();
+        self.cost_step = None;
         let (mut flushes, mut duration, mut in_writes) = (0_u64, 0_u64, 0_u64);
         for sink in sinks {
             let of_sink = &sink.flushes[account];
@@ -131,7 +137,8 @@ impl KernelTracker {
         self.duration_ns.push(flushes.duration_ns, flushes.flushes);
         self.gap_ns.push(flushes.gap_ns, flushes.intervals);
         self.cause.observe(flushes);
-        self.cost.observe(&FlushSums {
+        let before = self.cost.value();
+        let is_step = self.cost.observe(&FlushSums {
             flushes: flushes.flushes,
             bytes: flushes.bytes,
             bytes_squared: flushes.bytes_squared,
@@ -139,6 +146,9 @@ impl KernelTracker {
             bytes_us: flushes.bytes_us,
             us_squared: flushes.us_squared,
         });
+        if let (true, Some((from, to))) = (is_step, before.zip(self.cost.value())) {
+            self.cost_step = Some(CostStep { from_ms: from.mean_ms, to_ms: to.mean_ms });
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "the size of an event is far below 2^52")]
@@ -170,6 +180,7 @@ impl KernelTracker {
             busy: self.busy.value().filter(|_| has_sink),
             in_writes: self.in_writes.value().filter(|_| has_sink),
             cost: self.cost.value(),
+            cost_step: self.cost_step,
             cause: self.cause.value(),
         }
     }

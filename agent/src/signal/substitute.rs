@@ -7,6 +7,7 @@
 use crate::signal::Signals;
 use crate::signal::flush_cost::{CostLine, FlushCost};
 use crate::signal::kernel_grade::KernelGrade;
+use crate::units::Ratio;
 
 /// Below this many bytes out per byte in, or above its inverse, the two are not the same events.
 const LEAST_RATIO: f64 = 1e-4;
@@ -21,6 +22,9 @@ pub fn substitute(signals: &mut Signals, kernel: &KernelGrade) {
     signals.flushes.bytes = kernel.flush_bytes.zip(ratio).map(|(bytes, ratio)| bytes / ratio);
     signals.flushes.duration_ms = kernel.flush_ms;
     signals.flushes.per_s = kernel.flushes_per_s;
+    signals.flushes.busy = kernel.busy.map(|share| Ratio(share.min(1.0)));
+    signals.flushes.cost = cost_by_arrival(kernel);
+    signals.flushes.cost_step = kernel.cost_step;
 }
 
 /// Bytes that leave for each that arrives; unknown where either stands still.

@@ -289,6 +289,27 @@ pub struct SignalsJson {
     pub flush_ms: Option<f64>,
     /// Flushes per second.
     pub flushes_per_s: Option<f64>,
+    /// Time from the begin of one flush to that of the next, ms.
+    #[serde(default)]
+    pub flush_gap_ms: Option<f64>,
+    /// Share of the time in which a flush is in flight.
+    #[serde(default)]
+    pub busy_share: Option<f64>,
+    /// Shares of the newest flushes by why they began.
+    #[serde(default)]
+    pub flush_causes: Option<CausesJson>,
+    /// Flushes that failed, a second.
+    #[serde(default)]
+    pub flush_errors_per_s: Option<f64>,
+    /// Learnt fixed cost of a flush, ms.
+    #[serde(default)]
+    pub flush_fixed_ms: Option<f64>,
+    /// Learnt cost of a KiB in a flush, microseconds.
+    #[serde(default)]
+    pub flush_per_kib_us: Option<f64>,
+    /// Share of the time in which senders had to wait for room in the queue.
+    #[serde(default)]
+    pub stalled_share: Option<f64>,
     /// System calls per event: kernel evidence.
     pub syscalls_per_event: Option<f64>,
     /// CPU time per event, microseconds: kernel evidence.
@@ -299,64 +320,24 @@ pub struct SignalsJson {
     pub p99_ms: Option<f64>,
     /// What the kernel alone tells of the process, beside the numbers above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kernel: Option<Box<KernelGradeJson>>,
+    pub kernel: Option<Box<super::KernelGradeJson>>,
     /// Why a signal is missing or doubtful.
     pub degraded: Vec<String>,
 }
 
-/// What the kernel alone tells of a process. A number that is not known is absent, never 0.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct KernelGradeJson {
-    /// Whether the signals beside it rest on this alone: the process was never changed.
-    pub alone: bool,
-    /// Where most of its bytes come in.
-    pub input: Option<DescriptorJson>,
-    /// Where its flushes go.
-    pub sink: Option<DescriptorJson>,
-    /// What ends a flush: `answer`, or `write` where nothing answers and each write is taken for one.
-    pub flush_ends_with: Option<String>,
-    /// Bytes that come in, a second.
-    pub bytes_in_per_s: Option<f64>,
-    /// Event rate, events/s, where the size of an event is known.
-    pub rate: Option<f64>,
-    /// Mean size of a flush, bytes as they went out.
-    pub flush_bytes: Option<f64>,
-    /// Mean number of events of a flush, where the size of an event is known.
-    pub flush_events: Option<f64>,
-    /// Mean duration of a flush, ms.
-    pub flush_ms: Option<f64>,
-    /// Flushes a second.
-    pub flushes_per_s: Option<f64>,
-    /// Mean time from the end of a flush to the begin of the next, ms.
-    pub gap_ms: Option<f64>,
-    /// Share of the time in which a flush was in flight; above 1 where several were.
-    pub busy_share: Option<f64>,
-    /// Share of the time in which a thread was in a call that writes to the sink.
-    pub in_writes_share: Option<f64>,
-    /// Why flushes begin: `timer`, `size`, `downstream` or `unclear`.
-    pub cause: Option<String>,
-    /// Fixed cost of a flush, ms.
-    pub flush_fixed_ms: Option<f64>,
-    /// Its standard error, ms.
-    pub flush_fixed_error_ms: Option<f64>,
-    /// Cost of a KiB that goes out, microseconds.
-    pub flush_per_kib_us: Option<f64>,
-    /// Its standard error, microseconds.
-    pub flush_per_kib_error_us: Option<f64>,
-}
-
-/// A descriptor in its role.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DescriptorJson {
-    /// Its number.
-    pub fd: u32,
-    /// Where it leads, as /proc shows it.
-    pub target: String,
-    /// Its share of all bytes of that direction: it has the most, and is chosen by it.
-    pub share: f64,
-    /// Descriptors in the same role, this one among them.
-    pub among: usize,
+/// Shares of flushes by why they began; they add up to one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CausesJson {
+    /// The oldest event was old enough.
+    pub age: f64,
+    /// The batch was full.
+    pub size: f64,
+    /// The sink had become idle, and more than a batch waited.
+    pub backlog: f64,
+    /// The queue was nearly full.
+    pub panic: f64,
+    /// All events together had waited as long as a flush costs.
+    pub waiting: f64,
 }
 
 /// A decision as the socket shows it.
@@ -388,8 +369,69 @@ pub struct DecisionJson {
     pub explanation: String,
     /// Which limit bound the result, if one did.
     pub bound_by: Option<Boundary>,
+    /// What the policy `model` reckoned with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelJson>,
+    /// What was expected of the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<PredictedJson>,
+    /// What was measured of them; a change learns it some seconds later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<EffectJson>,
     /// Inputs.
     pub signals: SignalsJson,
+}
+
+/// What the policy `model` reckoned with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelJson {
+    /// Fixed cost of a flush, ms.
+    pub fixed_ms: f64,
+    /// Cost of a KiB, microseconds; absent while the sizes are too alike to tell.
+    pub per_kib_us: Option<f64>,
+    /// Events a second that it was made for.
+    pub rate: f64,
+    /// Cap on the share of the time in which a flush is in flight.
+    pub busy_cap: f64,
+    /// Candidate: shortest interval under the caps, microseconds.
+    pub by_caps_us: f64,
+    /// Candidate: longest interval within the wanted p99, microseconds.
+    pub by_objective_us: Option<f64>,
+}
+
+/// What is expected of settings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictedJson {
+    /// 99th percentile of the latency, ms.
+    pub p99_ms: f64,
+    /// Share of the time in which a flush is in flight.
+    pub busy_share: f64,
+}
+
+/// What was measured of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EffectJson {
+    /// How long after it, ms.
+    pub after_ms: u64,
+    /// Whether rate and cost of a flush stayed what they were; if not, the numbers tell more of the load than of the change.
+    pub same_load: bool,
+    /// 99th percentile of the latency, ms.
+    pub p99_ms: BeforeAfterJson,
+    /// Share of the time in which a flush is in flight.
+    pub busy_share: BeforeAfterJson,
+    /// CPU time per event, microseconds.
+    pub cpu_us_per_event: BeforeAfterJson,
+    /// Flushes a second.
+    pub flushes_per_s: BeforeAfterJson,
+}
+
+/// One number before a change and after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BeforeAfterJson {
+    /// Before.
+    pub before: Option<f64>,
+    /// After.
+    pub after: Option<f64>,
 }
 
 /// What became of a decision.
