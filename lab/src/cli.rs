@@ -2,6 +2,8 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the help text, where markup would show")]
 
+use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -41,6 +43,14 @@ pub(crate) enum Command {
     Sink(SinkArgs),
     /// Take records, batch, compress, flush to a sink, acknowledge
     Pipeline(Box<PipelineArgs>),
+    /// Run a database server of one's own for as long as this process lives
+    Serve(ServeArgs),
+    /// Be a server
+    #[command(hide = true)]
+    Servant(ServantArgs),
+    /// Sweep after a server
+    #[command(hide = true)]
+    Broom(BroomArgs),
     /// Send records at a scheduled rate and measure when each is acknowledged
     Load(LoadArgs),
     /// Run flush policies side by side under the same load and print one table
@@ -81,14 +91,84 @@ pub(crate) struct SinkArgs {
     pub(crate) verify: bool,
 }
 
+/// Prints {"listening": …, "pid": …} when the server answers: the folder of PostgreSQL's socket, or Redis's socket. A root
+/// user's server runs as nobody. When this process ends, however it does, the server ends and its folder is removed
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate-lab serve postgres --dir /tmp
+  tidegate-lab pipeline --sink postgres:copy:/tmp/tidegate-lab-postgres-4711 …
+  tidegate-lab serve postgres --dir /tmp --set synchronous_commit=off
+  tidegate-lab serve redis --dir /tmp --set appendfsync=always
+  tidegate-lab pipeline --sink redis:/tmp/tidegate-lab-redis-4711/redis.sock …")]
+pub(crate) struct ServeArgs {
+    /// Which server
+    #[arg(value_enum)]
+    pub(crate) server: ServerKind,
+    /// Where to make the server's folder
+    #[arg(long, default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// A setting of the server's own, besides its defaults; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServerKind {
+    /// A fresh cluster with PostgreSQL's defaults
+    Postgres,
+    /// Appending to a file that is synced each second
+    Redis,
+}
+
+impl fmt::Display for ServerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServantArgs {
+    /// Where to run
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// Whom to run as
+    #[arg(long, requires = "gid")]
+    pub(crate) uid: Option<u32>,
+    /// With which group
+    #[arg(long, requires = "uid")]
+    pub(crate) gid: Option<u32>,
+    /// What to end by when the parent dies
+    #[arg(long)]
+    pub(crate) death_signal: i32,
+    /// What to be called
+    #[arg(long)]
+    pub(crate) name: OsString,
+    /// What to run
+    #[arg(required = true, last = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BroomArgs {
+    /// What to remove in the end
+    pub(crate) folder: PathBuf,
+}
+
 /// Prints {"listening": "ADDRESS", …} when ready; SIGTERM drains, prints a summary and exits 0
 #[derive(Debug, Args)]
 pub(crate) struct PipelineArgs {
     /// Where records come in: HOST:PORT (port 0: any) or unix:PATH
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Address,
-    /// Where flushes go: HOST:PORT or unix:PATH of a `tidegate-lab sink`, or file:PATH (written and synced)
-    #[arg(long, value_name = "ADDR|file:PATH")]
+    /// Where flushes go: HOST:PORT or unix:PATH of a `tidegate-lab sink`; file:PATH (appended and synced);
+    /// postgres:copy:DIR or postgres:insert:DIR (DIR holds the server's socket; or words like "host=/run/postgresql
+    /// user=me dbname=test"; a transaction a flush, into a table of the pipeline's name); redis:SOCKET (a pipeline of
+    /// commands a flush, into a stream)
+    #[arg(long, value_name = "SINK")]
     pub(crate) sink: String,
     /// When to flush: default (100 records/50 ms), fixed (256 KiB/250 ms), static:BATCH/INTERVAL, schedule (switched
     /// over standard input), greedy, batcher (the client's rule on --batch and --interval), l0 (the same, and by the

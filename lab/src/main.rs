@@ -14,6 +14,7 @@ mod net;
 mod out;
 mod parent;
 mod pipeline;
+mod servers;
 mod sink;
 mod stop;
 mod time;
@@ -40,6 +41,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Sink(args) => sink::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),
+        Command::Serve(args) => servers::run(&args),
+        Command::Servant(args) => servers::servant::run(&args),
+        Command::Broom(args) => servers::broom::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Bench(Bench::Page(args)) => bench::page(&args),

@@ -1,6 +1,7 @@
 //! Events in, windows out. Never reads a clock: windows are cut by `Tick` events.
 
 pub mod byte_counts;
+pub mod flows;
 pub mod histogram;
 pub mod intake;
 pub mod ledger;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
 
+use crate::aggregate::flows::{FlowDelta, FlowRows};
 use crate::aggregate::ledger::Ledger;
 use crate::aggregate::lost::Lost;
 use crate::aggregate::profiles::Profiles;
@@ -28,6 +29,8 @@ pub struct Limits {
     pub syscalls: usize,
     /// Socket rows, 8 KiB each.
     pub sockets: usize,
+    /// Descriptors of watched processes, 1 KiB each.
+    pub flows: usize,
     /// Process names, and cost rows.
     pub processes: usize,
     /// Pipelines.
@@ -44,6 +47,7 @@ impl Default for Limits {
             windows: 3,
             syscalls: 4_096,
             sockets: 1_024,
+            flows: 1_024,
             processes: 8_192,
             pipelines: 1_024,
             mappings: 32_768,
@@ -80,6 +84,8 @@ pub struct PipelineWindow {
     pub syscalls: Option<SyscallTotals>,
     /// Sockets of its process.
     pub sockets: Option<SocketTotals>,
+    /// What moved through the descriptors of its process that were used; absent before the kernel has told of any.
+    pub flows: Option<Vec<FlowDelta>>,
 }
 
 /// Turns events into windows.
@@ -93,6 +99,7 @@ pub struct Aggregator {
     profiles: Profiles,
     syscalls: SyscallRows,
     sockets: SocketRows,
+    flows: FlowRows,
     tasks: TaskRows,
     processes: Table<Pid, Process>,
     pipelines: BTreeMap<PipelineName, Reporter>,
@@ -112,6 +119,7 @@ impl Aggregator {
             profiles: Profiles::new(limits.windows, start),
             syscalls: SyscallRows::with_capacity(limits.syscalls),
             sockets: SocketRows::with_capacity(limits.sockets),
+            flows: FlowRows::with_capacity(limits.flows),
             tasks: TaskRows::with_capacity(limits.processes),
             processes: Table::with_capacity(limits.processes),
             pipelines: BTreeMap::new(),
@@ -131,6 +139,7 @@ impl Aggregator {
             Body::Ledger(row) => self.ledger = Ledger(row),
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),
+            Body::Flow(row) => self.flows.observe(time, &row),
             Body::Loss(reason, count) => self.lost.set(reason, count),
             Body::Task(row) => self.tasks.observe(time, row),
             Body::Input(input) => self.input(time, &input),
@@ -250,6 +259,7 @@ impl Aggregator {
         let watched: std::collections::BTreeSet<Pid> = self.pipelines.values().map(|r| r.pid).collect();
         let syscalls = self.syscalls.cut(|pid| watched.contains(&pid));
         let sockets = self.sockets.cut(|pid| watched.contains(&pid));
+        let flows = self.flows.cut(|pid| watched.contains(&pid));
         let tasks = self.tasks.cut();
         let pipelines = self
             .pipelines
@@ -259,6 +269,7 @@ impl Aggregator {
                 window.task = tasks.get(&reporter.pid).copied();
                 window.syscalls = syscalls.get(&reporter.pid).copied();
                 window.sockets = sockets.get(&reporter.pid).copied();
+                window.flows = flows.get(&reporter.pid).cloned();
                 (name.clone(), window)
             })
             .collect();
