@@ -5,8 +5,9 @@ mod page;
 mod posted;
 
 pub use json::{
-    Applied, Boundary, Caps, DecisionJson, Goal, KnobRange, Knobs, LeaseTerms, Mode, Objective, OnExpiry,
-    OverrideRequest, Policy, Problem, Registration, RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
+    Applied, BeforeAfterJson, Boundary, Caps, CausesJson, DecisionJson, EffectJson, Goal, KnobRange, Knobs, LeaseTerms,
+    Mode, ModelJson, Objective, OnExpiry, OverrideRequest, Policy, PredictedJson, Problem, Registration,
+    RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
 };
 pub use posted::{Acknowledgement, BoundRange, BoundsRequest, ModeRequest, SignalsReport};
 

@@ -16,6 +16,7 @@ use crate::control::decide::{Hand, State, Tuning, decide};
 pub use crate::control::demand::{CpuSampling, Recording, Standing};
 use crate::control::demand::{Demand, Need};
 use crate::control::log::Log;
+use crate::control::share::divide;
 use crate::event::{Body, Comm, Decoder, Event, Input, Mapping, Process, RawBatch};
 use crate::serve::view::{PipelineView, TuningState};
 use crate::signal::{Signals, Tracker};
@@ -29,6 +30,8 @@ pub struct CoreConfig {
     pub standing: Standing,
     /// How much is kept.
     pub limits: Limits,
+    /// CPU time that the tuned pipelines divide among them, cores; absent for as much as there is.
+    pub cpu_budget: Option<f64>,
 }
 
 /// What came of a tick.
@@ -225,7 +228,7 @@ impl Core {
             Input::Report { .. } => {}
             Input::Ack { name, ack: _ } => self.with(name, |pipeline| pipeline.alive = now),
             Input::Bound { name, uid: _, knobs } => self.with(name, |pipeline| pipeline.bound(*knobs)),
-            Input::RollBack { name, uid: _ } => self.with(name, |pipeline| pipeline.state.roll_back()),
+            Input::RollBack { name, uid: _ } => self.with(name, |pipeline| pipeline.state.roll_back(now)),
             Input::SetMode { name, uid: _, mode } => self.with(name, |pipeline| pipeline.state.set_mode(*mode)),
             Input::Pause => self.set_tuning(Tuning::Paused),
             Input::Resume => self.set_tuning(Tuning::Running),
@@ -298,6 +301,7 @@ impl Core {
         let mut outcome = TickOutcome { now, gone: std::mem::take(&mut self.gone), ..TickOutcome::default() };
         // A name that came back within the tick has a page again.
         outcome.gone.retain(|name| !self.pipelines.contains_key(name));
+        self.divide_cpu();
         let nothing = crate::aggregate::window::PipelineWindow::default();
         for (name, pipeline) in &mut self.pipelines {
             let seen = window.pipelines.get(name).unwrap_or(&nothing);
@@ -314,6 +318,15 @@ impl Core {
             outcome.decisions.extend(pipeline.log.note(name, &decision));
         }
         outcome
+    }
+
+    /// Each tuned pipeline's share of the common budget, by what it used in the tick before.
+    fn divide_cpu(&mut self) {
+        let Some(budget) = self.config.cpu_budget else { return };
+        let used: Vec<Option<f64>> = self.pipelines.values().map(|p| p.signals.cpu_cores()).collect();
+        for (pipeline, share) in self.pipelines.values_mut().zip(divide(budget, &used)) {
+            pipeline.state.set_cpu_share(Some(share));
+        }
     }
 
     /// A pipeline without a report page lives by its leases: when they have lapsed it is on its own defaults, and gone.
