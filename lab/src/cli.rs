@@ -298,11 +298,13 @@ pub(crate) struct CompareArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// Nanoseconds per read of a settings page, beside a mutex and a bare atomic load
-    Page(BenchPageArgs),
+    Page(BenchArgs),
+    /// Nanoseconds to borrow a connection from the pool and give it back, alone and by several threads at once
+    Pool(BenchArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct BenchPageArgs {
+pub(crate) struct BenchArgs {
     /// Results as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -47,6 +47,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Load(args) => load::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Bench(Bench::Page(args)) => bench::page(&args),
+        Command::Bench(Bench::Pool(args)) => bench::pool::run(&args),
         Command::SyscallLoad(args) => kernel::syscalls::run(&args),
         Command::SwitchLoad(args) => kernel::switches::run(&args),
         Command::SocketLoad(args) => kernel::sockets::run(&args),
