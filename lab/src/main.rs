@@ -10,13 +10,18 @@ mod cli;
 mod compare;
 mod kernel;
 mod load;
+mod micro;
 mod net;
 mod out;
 mod parent;
 mod pipeline;
+mod report;
 mod sink;
+mod stats;
 mod stop;
+mod sweep;
 mod time;
+mod tuning;
 mod wire;
 
 use std::process::ExitCode;
@@ -37,11 +42,15 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     parent::follow(cli.parent)?;
+    parent::keep_to_cpus(cli.cpus.as_deref())?;
     match cli.command {
         Command::Sink(args) => sink::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Tuning(args) => tuning::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Micro(args) => micro::run(&args),
         Command::Bench(Bench::Page(args)) => bench::page(&args),
         Command::SyscallLoad(args) => kernel::syscalls::run(&args),
         Command::SwitchLoad(args) => kernel::switches::run(&args),
