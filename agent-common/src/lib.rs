@@ -4,12 +4,17 @@
 //! holds layouts and constants, never logic. All integers are in the byte order of the host; all lengths are bytes.
 #![no_std]
 
+mod flow;
 mod map;
 mod record;
 mod sample;
 mod sched;
 mod unwind;
 
+pub use flow::{
+    FLOW_ANSWERED, FLOW_BUCKETS, FLOW_EACH_WRITE, FLOW_READS, FLOW_SYNCS, FLOW_TARGET_BYTES, FLOW_WRITES, FlowCalls,
+    FlowFlushes, FlowKey, FlowRow, FlowStats,
+};
 pub use map::{
     LOSS_REASONS, LossReason, MARKS, MarkRing, PackedStart, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark,
     SCOPE_CGROUPS, SYSCALL_BUCKETS, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SocketStats, SyscallKey,
@@ -82,7 +87,12 @@ wire!(
     UnwindRow,
     TableRange,
     MappingEntry,
-    SpaceRange
+    SpaceRange,
+    FlowKey,
+    FlowCalls,
+    FlowFlushes,
+    FlowStats,
+    FlowRow
 );
 
 const _: () = {
@@ -107,6 +117,9 @@ const _: () = {
     assert!(size_of::<ProcessRow>() == 32);
     assert!(size_of::<MappingRow>() == 48);
     assert!(size_of::<ReportHeader>() == 8);
+    assert!(size_of::<FlowFlushes>() == 12 * 8 + 2 * 4 * FLOW_BUCKETS);
+    assert!(size_of::<FlowStats>() == 4 * 8 + 3 * 6 * 8 + 2 * 8 + 2 * size_of::<FlowFlushes>() + 8);
+    assert!(size_of::<FlowRow>() == 16 + FLOW_TARGET_BYTES + size_of::<FlowStats>());
     assert!(size_of::<MarkRing>() == 5 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
     // Even, so that the u32 histograms leave no hole before the next u64.
     assert!(SYSCALL_KEPT.is_multiple_of(2) && RESIDENCY_BUCKETS.is_multiple_of(2));

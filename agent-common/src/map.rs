@@ -170,11 +170,13 @@ pub enum LossReason {
     UnwindJit = 16,
     /// A user stack went in a circle.
     UnwindStuck = 17,
+    /// The table of flows was full: calls on a descriptor of a watched process went uncounted.
+    FlowTableFull = 18,
 }
 
 impl LossReason {
     /// Every reason, by its number.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::RingFull,
         Self::ScratchMissing,
         Self::KernelStackFailed,
@@ -193,6 +195,7 @@ impl LossReason {
         Self::UnwindTruncated,
         Self::UnwindJit,
         Self::UnwindStuck,
+        Self::FlowTableFull,
     ];
 
     /// Its name where losses are listed. A history on disk has it too: it is never changed.
@@ -216,12 +219,13 @@ impl LossReason {
             Self::UnwindTruncated => "unwind_truncated",
             Self::UnwindJit => "unwind_jit",
             Self::UnwindStuck => "unwind_stuck",
+            Self::FlowTableFull => "flow_table_full",
         }
     }
 }
 
 /// How many [`LossReason`]s there are.
-#[expect(clippy::cast_possible_truncation, reason = "eighteen")]
+#[expect(clippy::cast_possible_truncation, reason = "nineteen")]
 pub const LOSS_REASONS: u32 = LossReason::ALL.len() as u32;
 
 const _: () = assert!(COMM_BYTES == 16);
@@ -230,7 +234,7 @@ const _: () = assert!(COMM_BYTES == 16);
 mod pod {
     // SAFETY (all): plain integers in `repr(C)`, no padding is read as a value, any bit pattern is valid.
     use super::{MarkRing, SocketStats, SyscallKey, SyscallStats, WatchedCgroup};
-    use crate::{LedgerAccount, MappingEntry, SchedControl, SpaceRange, TableRange, UnwindRow};
+    use crate::{FlowKey, FlowStats, LedgerAccount, MappingEntry, SchedControl, SpaceRange, TableRange, UnwindRow};
     // SAFETY: see above.
     unsafe impl aya::Pod for SyscallKey {}
     // SAFETY: see above.
@@ -253,4 +257,8 @@ mod pod {
     unsafe impl aya::Pod for MappingEntry {}
     // SAFETY: see above.
     unsafe impl aya::Pod for SpaceRange {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for FlowKey {}
+    // SAFETY: see above.
+    unsafe impl aya::Pod for FlowStats {}
 }

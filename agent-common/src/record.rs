@@ -66,11 +66,13 @@ pub enum RecordKind {
     Ledger = 13,
     /// [`MappingRow`], then its build id, then its path: where code of a process is mapped.
     Mapping = 14,
+    /// [`crate::FlowRow`]: cumulative counters of one descriptor of a watched process.
+    Flow = 15,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Syscall,
         Self::Socket,
         Self::Loss,
@@ -84,6 +86,7 @@ impl RecordKind {
         Self::Thread,
         Self::Ledger,
         Self::Mapping,
+        Self::Flow,
     ];
 }
 

@@ -16,6 +16,8 @@ mod offsets;
 mod probes {
     pub mod cpu;
     pub mod floor;
+    pub mod flow;
+    pub mod flow_calls;
     pub mod process;
     pub mod sched;
     pub mod sched_census;

@@ -1,8 +1,8 @@
 //! Everything the probes share with the agent, and the few helpers that every probe uses.
 
 use agent_common::{
-    LOSS_REASONS, LossReason, MarkRing, PackedStart, SCOPE_CGROUPS, SocketStats, SyscallKey, SyscallStats,
-    WATCHED_CGROUPS, WatchedCgroup,
+    FlowKey, FlowStats, LOSS_REASONS, LossReason, MarkRing, PackedStart, SCOPE_CGROUPS, SocketStats, SyscallKey,
+    SyscallStats, WATCHED_CGROUPS, WatchedCgroup,
 };
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::SkStorage;
@@ -20,6 +20,8 @@ pub const WATCH_SYSCALLS: u32 = 2;
 pub const WATCH_SOCKETS: u32 = 4;
 /// Likewise, waiting and thread totals.
 pub const WATCH_SCHED: u32 = 8;
+/// Likewise, what moves through each descriptor.
+pub const WATCH_FLOWS: u32 = 16;
 
 /// Bit of [`SCOPE`] alone, above those of processes and below those of cgroups: the stacks of those who read from watched
 /// sockets are wanted.
@@ -87,6 +89,15 @@ pub static UNTIL_TIMED: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 /// takes its memory when its socket is found.
 #[map]
 pub static SOCKETS: HashMap<u64, SocketStats> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// Counters by descriptor; those of one that was closed stay until the agent has read them. Each takes its memory when its
+/// descriptor is first used.
+#[map]
+pub static FLOWS: HashMap<FlowKey, FlowStats> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// Start times of calls on descriptors of watched processes, slot by thread id.
+#[map]
+pub static FLOW_STARTS: Array<PackedStart> = Array::with_max_entries(65_536, 0);
 
 /// Arrival marks, one ring a watched socket, freed with the socket.
 #[btf_map]

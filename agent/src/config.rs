@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use crate::control::budget::DEFAULT_BUDGET;
 use crate::history::Keeping;
+use crate::serve::groups::GroupNames;
 use crate::units::{Bytes, Nanos, ProfileKind, Ratio};
 
 /// Where the configuration is looked for when none is named.
@@ -48,6 +49,8 @@ pub struct Config {
     pub most_debug: Bytes,
     /// Whether the agent tunes from its start; off, it starts paused.
     pub tune: Switch,
+    /// Groups whose members may see or turn what belongs to others.
+    pub groups: GroupNames,
 }
 
 /// On or off.
@@ -124,6 +127,8 @@ enum Kind {
     Whole(i64, i64),
     PowerOfTwo(i64, i64),
     ProfileKinds,
+    /// Name of a group.
+    Group,
     /// Percent, from and to.
     Percent(f64, f64),
 }
@@ -142,9 +147,11 @@ const LATENCY_SLOTS: &str = "syscalls.latency_slots";
 const UNWIND_MIB: &str = "unwind.mib";
 const SYMBOLS_DEBUG_MIB: &str = "symbols.debug_mib";
 const TUNE_ENABLED: &str = "tune.enabled";
+const GROUPS_READ: &str = "groups.read";
+const GROUPS_TUNE: &str = "groups.tune";
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 14] = [
+const KEYS: [(&str, Kind); 16] = [
     (SOCKET, Kind::AbsolutePath),
     (PAGES, Kind::AbsolutePath),
     (STATE, Kind::AbsolutePath),
@@ -160,6 +167,8 @@ const KEYS: [(&str, Kind); 14] = [
     (UNWIND_MIB, Kind::Whole(1, 512)),
     (SYMBOLS_DEBUG_MIB, Kind::Whole(0, 384)),
     (TUNE_ENABLED, Kind::OnOff),
+    (GROUPS_READ, Kind::Group),
+    (GROUPS_TUNE, Kind::Group),
 ];
 
 impl Default for Config {
@@ -180,6 +189,7 @@ impl Default for Config {
             unwind_mib: 12,
             most_debug: Bytes(8 << 20),
             tune: Switch::On,
+            groups: GroupNames::default(),
         }
     }
 }
@@ -310,6 +320,9 @@ impl TryFrom<RawConfig> for Config {
         config.latency_slots = raw.whole(LATENCY_SLOTS).unwrap_or(config.latency_slots);
         config.unwind_mib = raw.whole(UNWIND_MIB).unwrap_or(config.unwind_mib);
         config.most_debug = raw.whole(SYMBOLS_DEBUG_MIB).map_or(config.most_debug, |mib: u64| Bytes(mib << 20));
+        let group = |key| raw.value(key).and_then(Value::as_str).map(str::to_owned);
+        config.groups.read = group(GROUPS_READ).unwrap_or(config.groups.read);
+        config.groups.tune = group(GROUPS_TUNE).unwrap_or(config.groups.tune);
         config.tune = raw.switch(TUNE_ENABLED).unwrap_or(config.tune);
         Ok(config)
     }
@@ -335,6 +348,7 @@ impl Kind {
                 let fits = percent(value).is_some_and(|n| (min..=max).contains(&n));
                 (fits, format!("a number from {min} to {max}"))
             }
+            Self::Group => (value.as_str().is_some_and(is_group_name), "the name of a group in quotes".to_owned()),
             Self::ProfileKinds => {
                 let names: Vec<String> = ProfileKind::ALL.iter().map(|kind| format!("\"{kind}\"")).collect();
                 (profile_kinds(value).is_some(), format!("a list of {}", names.join(", ")))
@@ -347,6 +361,12 @@ impl Kind {
 #[expect(clippy::cast_precision_loss, reason = "a percentage has two digits")]
 fn percent(value: &Value) -> Option<f64> {
     value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))
+}
+
+/// Whether a group can have that name: the characters of `useradd`, 32 at most.
+fn is_group_name(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    (1..=32).contains(&name.len()) && name.bytes().all(good) && !name.starts_with('-')
 }
 
 /// A list of kinds of profiles, if it is one.

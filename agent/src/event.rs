@@ -12,7 +12,8 @@ pub use input::{Input, Watch, WatchKind};
 pub use raw::{RawBatch, encode};
 
 use agent_common::{
-    COMM_BYTES, LedgerRow, LossReason, SampleKind, SocketRow, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason,
+    COMM_BYTES, FlowRow, LedgerRow, LossReason, SampleKind, SocketRow, SyscallRow, TaskRow, ThreadRow, UnwindEnd,
+    WaitReason,
 };
 
 use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid, Uid};
@@ -39,6 +40,8 @@ pub enum Body<'a> {
     Syscall(Box<SyscallRow>),
     /// State and cumulative counters of one socket.
     Socket(Box<SocketRow>),
+    /// Cumulative counters of one descriptor of a watched process.
+    Flow(Box<FlowRow>),
     /// Cumulative counter of a loss.
     Loss(LossReason, u64),
     /// What became of the firings of the sampler's timers, cumulative.

@@ -2,11 +2,15 @@
 
 mod json;
 mod page;
+mod posted;
 
 pub use json::{
-    Applied, Boundary, Caps, DecisionJson, Goal, KnobRange, Knobs, LeaseTerms, Mode, Objective, OnExpiry,
-    OverrideRequest, Policy, Problem, Registration, RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
+    Applied, BeforeAfterJson, Boundary, Caps, CausesJson, DecisionJson, EffectJson, Goal, KnobRange, Knobs, LeaseTerms,
+    Mode, ModelJson, Objective, OnExpiry, OverrideRequest, Policy, PredictedJson, Problem, Registration,
+    RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
 };
+pub use posted::{Acknowledgement, BoundRange, BoundsRequest, ModeRequest, SignalsReport};
+
 pub use page::{
     ABI_VERSION, PAGE_BYTES, REPORT_ABI_VERSION, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_SUB_BITS,
     REPORT_HISTOGRAM_UNIT_BITS, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, ReportWord, SETTINGS_ABI_AT,

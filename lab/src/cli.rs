@@ -2,19 +2,22 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the help text, where markup would show")]
 
+use std::ffi::OsString;
+use std::fmt;
+mod measure;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_client::Nanos;
 
-use crate::compare::job::Downstream;
-use crate::compare::plan::Contender;
 use crate::load::schedule::Phases;
 use crate::net::Address;
 use crate::pipeline::policy::Policy;
 use crate::sink::delay::Steps;
 use crate::time::{parse_bytes, parse_span};
-use crate::tuning::plans::{SIDE_BY_SIDE, Sinks};
+
+pub(crate) use measure::{CompareArgs, MicroArgs, SweepArgs, TuningArgs};
 
 /// Real pipelines under real load, and the measurements of both
 #[derive(Debug, Parser)]
@@ -47,6 +50,14 @@ pub(crate) enum Command {
     Sink(SinkArgs),
     /// Take records, batch, compress, flush to a sink, acknowledge
     Pipeline(Box<PipelineArgs>),
+    /// Run a database server of one's own for as long as this process lives
+    Serve(ServeArgs),
+    /// Be a server
+    #[command(hide = true)]
+    Servant(ServantArgs),
+    /// Sweep after a server
+    #[command(hide = true)]
+    Broom(BroomArgs),
     /// Send records at a scheduled rate and measure when each is acknowledged
     Load(LoadArgs),
     /// Run flush policies side by side under the same load and print one table
@@ -93,14 +104,84 @@ pub(crate) struct SinkArgs {
     pub(crate) verify: bool,
 }
 
+/// Prints {"listening": …, "pid": …} when the server answers: the folder of PostgreSQL's socket, or Redis's socket. A root
+/// user's server runs as nobody. When this process ends, however it does, the server ends and its folder is removed
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate-lab serve postgres --dir /tmp
+  tidegate-lab pipeline --sink postgres:copy:/tmp/tidegate-lab-postgres-4711 …
+  tidegate-lab serve postgres --dir /tmp --set synchronous_commit=off
+  tidegate-lab serve redis --dir /tmp --set appendfsync=always
+  tidegate-lab pipeline --sink redis:/tmp/tidegate-lab-redis-4711/redis.sock …")]
+pub(crate) struct ServeArgs {
+    /// Which server
+    #[arg(value_enum)]
+    pub(crate) server: ServerKind,
+    /// Where to make the server's folder
+    #[arg(long, default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// A setting of the server's own, besides its defaults; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServerKind {
+    /// A fresh cluster with PostgreSQL's defaults
+    Postgres,
+    /// Appending to a file that is synced each second
+    Redis,
+}
+
+impl fmt::Display for ServerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServantArgs {
+    /// Where to run
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// Whom to run as
+    #[arg(long, requires = "gid")]
+    pub(crate) uid: Option<u32>,
+    /// With which group
+    #[arg(long, requires = "uid")]
+    pub(crate) gid: Option<u32>,
+    /// What to end by when the parent dies
+    #[arg(long)]
+    pub(crate) death_signal: i32,
+    /// What to be called
+    #[arg(long)]
+    pub(crate) name: OsString,
+    /// What to run
+    #[arg(required = true, last = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BroomArgs {
+    /// What to remove in the end
+    pub(crate) folder: PathBuf,
+}
+
 /// Prints {"listening": "ADDRESS", …} when ready; SIGTERM drains, prints a summary and exits 0
 #[derive(Debug, Args)]
 pub(crate) struct PipelineArgs {
     /// Where records come in: HOST:PORT (port 0: any) or unix:PATH
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Address,
-    /// Where flushes go: HOST:PORT or unix:PATH of a `tidegate-lab sink`, or file:PATH (written and synced)
-    #[arg(long, value_name = "ADDR|file:PATH")]
+    /// Where flushes go: HOST:PORT or unix:PATH of a `tidegate-lab sink`; file:PATH (appended and synced);
+    /// postgres:copy:DIR or postgres:insert:DIR (DIR holds the server's socket; or words like "host=/run/postgresql
+    /// user=me dbname=test"; a transaction a flush, into a table of the pipeline's name); redis:SOCKET (a pipeline of
+    /// commands a flush, into a stream)
+    #[arg(long, value_name = "SINK")]
     pub(crate) sink: String,
     /// When to flush: default (100 records/50 ms), fixed (256 KiB/250 ms), static:BATCH/INTERVAL, schedule (switched
     /// over standard input), greedy, batcher (the client's rule on --batch and --interval), l0 (the same, and by the
@@ -192,107 +273,16 @@ pub(crate) struct LoadArgs {
 /// Rates that pass through a cold, a warm and a hot regime, and the steps between them.
 pub(crate) const DEFAULT_PHASES: &str = "300x8s,5000x8s,55000x8s,300x8s,20000x8s,55000x8s";
 
-/// Starts a sink, a pipeline and a load for each policy, block by block, and ends them all
-#[derive(Debug, Args)]
-pub(crate) struct CompareArgs {
-    /// Directory for report pages while it runs; what is put there is removed at the end
-    #[arg(long, default_value = ".")]
-    pub(crate) dir: PathBuf,
-    /// The agent's control socket, for the agent's policies [default: /run/tidegate/api.sock]
-    #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
-    pub(crate) socket: Option<PathBuf>,
-    /// Which to run: default, fixed, static:BATCH/INTERVAL, greedy, batcher, l0, regime, model; NAME=POLICY renames
-    /// one, and one policy under two names is the A/A
-    #[arg(long, value_delimiter = ',', default_value = "fixed,greedy,l0,model")]
-    pub(crate) policies: Vec<Contender>,
-    /// Where they flush to: tcp:DELAY, file, postgres or redis
-    #[arg(long, default_value = "tcp:10ms")]
-    pub(crate) sink: Downstream,
-    /// Rates and spans, RATExSPAN separated by commas
-    #[arg(long, default_value = DEFAULT_PHASES)]
-    pub(crate) phases: Phases,
-    /// Begin with this long at the first rate, left out of the results
-    #[arg(long, default_value = "2s", value_parser = parse_span)]
-    pub(crate) warmup: Nanos,
-    /// Bytes of a record on the wire
-    #[arg(long, default_value_t = 512)]
-    pub(crate) record_bytes: usize,
-    /// Cap on the busy share of the flusher, told to the agent
-    #[arg(long, value_name = "SHARE")]
-    pub(crate) busy_cap: Option<f64>,
-    /// Blocks: in each of them every policy runs once
-    #[arg(long, default_value_t = 1)]
-    pub(crate) blocks: usize,
-    /// Lanes at once, where the sink bears company
-    #[arg(long, value_name = "N", default_value_t = SIDE_BY_SIDE)]
-    pub(crate) side_by_side: usize,
-    /// Of the order of the lanes and of the intervals
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// The same results as JSON, `-` for standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
-/// Writes tuning.json, tuning.md and tuning.html
-#[derive(Debug, Args)]
-pub(crate) struct TuningArgs {
-    /// Directory for report pages while it runs; what is put there is removed at the end
-    #[arg(long, default_value = ".")]
-    pub(crate) dir: PathBuf,
-    /// The agent's control socket [default: /run/tidegate/api.sock]
-    #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
-    pub(crate) socket: Option<PathBuf>,
-    /// Directory for the report
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(crate) out: PathBuf,
-    /// Which sinks
-    #[arg(long, value_enum, default_value_t = Sinks::Promises)]
-    pub(crate) sink: Sinks,
-    /// A few minutes to try the plumbing by; the figures are not to be quoted
-    #[arg(long)]
-    pub(crate) quick: bool,
-}
-
-/// Prints two tables, and whether 128 differs from 256 at all
-#[derive(Debug, Args)]
-pub(crate) struct SweepArgs {
-    /// Bytes of a record on the wire
-    #[arg(long, default_value_t = 512)]
-    pub(crate) record_bytes: usize,
-    /// From the last byte of a flush to its acknowledgement
-    #[arg(long, default_value = "2ms", value_parser = parse_span)]
-    pub(crate) delay: Nanos,
-    /// Runs of every cell
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=12))]
-    pub(crate) repetitions: u8,
-    /// Length of a run; its first fifth is left out
-    #[arg(long, default_value = "1500ms", value_parser = parse_span)]
-    pub(crate) span: Nanos,
-    /// Of the order of the runs
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// The same results as JSON, `-` for standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
-/// Records a second on one thread
-#[derive(Debug, Args)]
-pub(crate) struct MicroArgs {
-    /// The same results as JSON, `-` for standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// Nanoseconds per read of a settings page, beside a mutex and a bare atomic load
-    Page(BenchPageArgs),
+    Page(BenchArgs),
+    /// Nanoseconds to borrow a connection from the pool and give it back, alone and by several threads at once
+    Pool(BenchArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct BenchPageArgs {
+pub(crate) struct BenchArgs {
     /// Results as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -8,6 +8,7 @@
 mod bench;
 mod cli;
 mod compare;
+mod dispatch;
 mod kernel;
 mod load;
 mod micro;
@@ -16,6 +17,7 @@ mod out;
 mod parent;
 mod pipeline;
 mod report;
+mod servers;
 mod sink;
 mod stats;
 mod stop;
@@ -28,32 +30,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Bench, Cli, Command};
+use cli::Cli;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match dispatch::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out::note(&format!("tidegate-lab: {error:#}"));
             ExitCode::FAILURE
         }
-    }
-}
-
-fn run(cli: Cli) -> anyhow::Result<()> {
-    parent::follow(cli.parent)?;
-    parent::keep_to_cpus(cli.cpus.as_deref())?;
-    match cli.command {
-        Command::Sink(args) => sink::run(&args),
-        Command::Pipeline(args) => pipeline::run(&args),
-        Command::Load(args) => load::run(&args),
-        Command::Compare(args) => compare::run(&args),
-        Command::Tuning(args) => tuning::run(&args),
-        Command::Sweep(args) => sweep::run(&args),
-        Command::Micro(args) => micro::run(&args),
-        Command::Bench(Bench::Page(args)) => bench::page(&args),
-        Command::SyscallLoad(args) => kernel::syscalls::run(&args),
-        Command::SwitchLoad(args) => kernel::switches::run(&args),
-        Command::SocketLoad(args) => kernel::sockets::run(&args),
     }
 }

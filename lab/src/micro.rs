@@ -2,7 +2,7 @@
 //! partitions. Records a second out, beside what is asked; the size of the records stands beside every figure.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::hint::black_box;
 
 use anyhow::{Context, Result};
@@ -182,13 +182,12 @@ fn pack(records: &[Vec<u8>]) -> Result<f64> {
 /// By the hash of the first 16 bytes, the key, into one list of numbers a partition.
 fn partition(records: &[Vec<u8>]) -> f64 {
     let hash = foldhash::quality::FixedState::with_seed(7);
-    let mut partitions: Vec<Vec<u32>> = vec![Vec::with_capacity(RECORDS / PARTITIONS * 2); PARTITIONS];
+    let mut partitions: Vec<Vec<u32>> =
+        std::iter::repeat_with(|| Vec::with_capacity(RECORDS / PARTITIONS * 2)).take(PARTITIONS).collect();
     let begin = clock::monotonic();
     for (i, record) in (0..).zip(records) {
-        let mut hasher = hash.build_hasher();
-        record[..16.min(record.len())].hash(&mut hasher);
         #[expect(clippy::cast_possible_truncation, reason = "the low bits of a hash are as good as the high ones")]
-        let at = hasher.finish() as usize % PARTITIONS;
+        let at = hash.hash_one(&record[..16.min(record.len())]) as usize % PARTITIONS;
         partitions[at].push(i);
     }
     black_box(&partitions);

@@ -186,7 +186,7 @@ fn is_fork(nr: u32) -> bool {
 }
 
 #[inline(always)]
-fn compat_bit() -> u32 {
+pub fn compat_bit() -> u32 {
     if !present(&OFF_TASK_STATUS) {
         return 0;
     }

@@ -4,7 +4,8 @@
 //! negative, infinite or absurd, and nothing it says panics.
 
 use tidegate_client::abi::{
-    PAGE_BYTES, REPORT_ABI_VERSION, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, ReportWord,
+    Acknowledgement, PAGE_BYTES, REPORT_ABI_VERSION, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC,
+    REPORT_WORDS, ReportWord, SignalsReport,
 };
 
 use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
@@ -165,15 +166,34 @@ pub fn parse(page: &[u8]) -> Result<Report, ReportFault> {
         words: std::array::from_fn(|i| word(FIRST_WORD_AT + 8 * i)),
         histogram: std::array::from_fn(|i| word(FIRST_WORD_AT + 8 * (REPORT_HISTOGRAM_AT + i))),
     };
-    let Levels { queue_bytes, queue_capacity, .. } = report.levels();
-    // An eighth of slack: the page is read while it is written, and one event may overshoot.
-    if queue_capacity > 0 && queue_bytes > queue_capacity.saturating_add(queue_capacity / 8) {
-        return Err(ReportFault::Queue);
+    report.fits()
+}
+
+/// A report that came over the socket instead of by a page: the same words, under the same doubts. `acknowledged` are the
+/// settings that its pipeline said it runs by, for a report that does not say so itself.
+pub fn posted(report: &SignalsReport, acknowledged: Option<&Acknowledgement>) -> Result<Report, ReportFault> {
+    let mut report = Report { words: report.words(), histogram: report.histogram() };
+    if let Some(Acknowledgement { sequence: _, generation, batch_bytes, flush_interval_us }) = acknowledged
+        && report.word(ReportWord::BatchBytes) == 0
+    {
+        report.words[ReportWord::Generation as usize] = *generation;
+        report.words[ReportWord::BatchBytes as usize] = *batch_bytes;
+        report.words[ReportWord::FlushIntervalUs as usize] = *flush_interval_us;
     }
-    Ok(report)
+    report.fits()
 }
 
 impl Report {
+    /// Itself, if its queue can be.
+    fn fits(self) -> Result<Self, ReportFault> {
+        let Levels { queue_bytes, queue_capacity, .. } = self.levels();
+        // An eighth of slack: the page is read while it is written, and one event may overshoot.
+        if queue_capacity > 0 && queue_bytes > queue_capacity.saturating_add(queue_capacity / 8) {
+            return Err(ReportFault::Queue);
+        }
+        Ok(self)
+    }
+
     /// What stands in it now.
     pub fn levels(&self) -> Levels {
         Levels {

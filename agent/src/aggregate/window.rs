@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
 
+use crate::aggregate::flows::{FlowDelta, FlowRows};
 use crate::aggregate::ledger::Ledger;
 use crate::aggregate::lost::Lost;
 use crate::aggregate::profiles::Profiles;
-use crate::aggregate::report::{self, Levels, Report, ReportDelta, ReportFault};
+use crate::aggregate::report::{Levels, ReportDelta, ReportFault};
+use crate::aggregate::reporter::Reporter;
 use crate::aggregate::rows::{SocketRows, SocketTotals, SyscallRows, SyscallTotals, TaskDelta, TaskRows};
 use crate::aggregate::stacks::StackCounts;
 use crate::aggregate::table::Table;
@@ -27,6 +29,8 @@ pub struct Limits {
     pub syscalls: usize,
     /// Socket rows, 8 KiB each.
     pub sockets: usize,
+    /// Descriptors of watched processes, 1 KiB each.
+    pub flows: usize,
     /// Process names, and cost rows.
     pub processes: usize,
     /// Pipelines.
@@ -43,6 +47,7 @@ impl Default for Limits {
             windows: 3,
             syscalls: 4_096,
             sockets: 1_024,
+            flows: 1_024,
             processes: 8_192,
             pipelines: 1_024,
             mappings: 32_768,
@@ -79,6 +84,8 @@ pub struct PipelineWindow {
     pub syscalls: Option<SyscallTotals>,
     /// Sockets of its process.
     pub sockets: Option<SocketTotals>,
+    /// What moved through the descriptors of its process that were used; absent before the kernel has told of any.
+    pub flows: Option<Vec<FlowDelta>>,
 }
 
 /// Turns events into windows.
@@ -92,20 +99,12 @@ pub struct Aggregator {
     profiles: Profiles,
     syscalls: SyscallRows,
     sockets: SocketRows,
+    flows: FlowRows,
     tasks: TaskRows,
     processes: Table<Pid, Process>,
     pipelines: BTreeMap<PipelineName, Reporter>,
     mappings: VecDeque<Mapping>,
     names: Option<Vec<u8>>,
-}
-
-/// The report side of a pipeline.
-#[derive(Debug)]
-struct Reporter {
-    pid: Pid,
-    before: Option<(Nanos, Report)>,
-    newest: Option<(Nanos, Report)>,
-    window: PipelineWindow,
 }
 
 impl Aggregator {
@@ -120,6 +119,7 @@ impl Aggregator {
             profiles: Profiles::new(limits.windows, start),
             syscalls: SyscallRows::with_capacity(limits.syscalls),
             sockets: SocketRows::with_capacity(limits.sockets),
+            flows: FlowRows::with_capacity(limits.flows),
             tasks: TaskRows::with_capacity(limits.processes),
             processes: Table::with_capacity(limits.processes),
             pipelines: BTreeMap::new(),
@@ -139,10 +139,11 @@ impl Aggregator {
             Body::Ledger(row) => self.ledger = Ledger(row),
             Body::Syscall(row) => self.syscalls.observe(time, row),
             Body::Socket(row) => self.sockets.observe(time, row),
+            Body::Flow(row) => self.flows.observe(time, &row),
             Body::Loss(reason, count) => self.lost.set(reason, count),
             Body::Task(row) => self.tasks.observe(time, row),
-            Body::Input(input) => self.input(&input),
-            Body::Report(name, page) => self.report(time, &name, page),
+            Body::Input(input) => self.input(time, &input),
+            Body::Report(name, page) => self.reporter(&name, |reporter| reporter.page(time, page)),
             Body::Process(process) => {
                 self.processes.put(time, process.pid, process);
             }
@@ -221,19 +222,23 @@ impl Aggregator {
         self.mappings.drain(..).collect()
     }
 
-    fn input(&mut self, input: &Input) {
+    fn input(&mut self, time: Nanos, input: &Input) {
         match input {
             Input::Register { name, pid, .. } => {
                 if self.pipelines.len() < self.limits.pipelines || self.pipelines.contains_key(name) {
                     // The counters start anew with a registration, also when it is the same process again.
-                    let fresh = Reporter { pid: *pid, before: None, newest: None, window: PipelineWindow::default() };
-                    self.pipelines.insert(name.clone(), fresh);
+                    self.pipelines.insert(name.clone(), Reporter::new(*pid));
                 }
             }
             Input::Gone { name } => {
                 self.pipelines.remove(name);
             }
+            Input::Report { name, report } => self.reporter(name, |reporter| reporter.posted(time, report)),
+            Input::Ack { name, ack } => self.reporter(name, |reporter| reporter.acknowledged(*ack)),
             Input::Override { .. }
+            | Input::Bound { .. }
+            | Input::RollBack { .. }
+            | Input::SetMode { .. }
             | Input::Free { .. }
             | Input::Lease { .. }
             | Input::Pause
@@ -242,32 +247,10 @@ impl Aggregator {
         }
     }
 
-    fn report(&mut self, time: Nanos, name: &PipelineName, page: Result<&[u8], i32>) {
-        let Some(reporter) = self.pipelines.get_mut(name) else {
-            return; // Read before its pipeline left: it tells nobody anything.
-        };
-        let report = match page.map_err(ReportFault::Unreadable).and_then(report::parse) {
-            Ok(report) => report,
-            Err(fault) => {
-                reporter.window.fault = Some(fault);
-                return;
-            }
-        };
-        let levels = report.levels();
-        let delta = match &reporter.before {
-            Some((then, before)) if time > *then => Some(report.since(before, time.since(*then))),
-            Some(_) => return, // Twice at one instant: the first counts.
-            None => None,
-        };
-        // Whatever is said of the pair, the newest page is the next baseline: a restarted counter costs one tick.
-        reporter.newest = Some((time, report));
-        match delta {
-            Some(Err(fault)) => reporter.window.fault = Some(fault),
-            Some(Ok(delta)) => {
-                reporter.window.levels = Some(levels);
-                reporter.window.report = Some(delta);
-            }
-            None => reporter.window.levels = Some(levels),
+    /// Somebody's page may be read once more after its pipeline left: that tells nobody anything.
+    fn reporter(&mut self, name: &PipelineName, tell: impl FnOnce(&mut Reporter)) {
+        if let Some(reporter) = self.pipelines.get_mut(name) {
+            tell(reporter);
         }
     }
 
@@ -276,16 +259,17 @@ impl Aggregator {
         let watched: std::collections::BTreeSet<Pid> = self.pipelines.values().map(|r| r.pid).collect();
         let syscalls = self.syscalls.cut(|pid| watched.contains(&pid));
         let sockets = self.sockets.cut(|pid| watched.contains(&pid));
+        let flows = self.flows.cut(|pid| watched.contains(&pid));
         let tasks = self.tasks.cut();
         let pipelines = self
             .pipelines
             .iter_mut()
             .map(|(name, reporter)| {
-                let mut window = std::mem::take(&mut reporter.window);
-                reporter.before = reporter.newest.take().or_else(|| reporter.before.take());
+                let mut window = reporter.cut();
                 window.task = tasks.get(&reporter.pid).copied();
                 window.syscalls = syscalls.get(&reporter.pid).copied();
                 window.sockets = sockets.get(&reporter.pid).copied();
+                window.flows = flows.get(&reporter.pid).cloned();
                 (name.clone(), window)
             })
             .collect();
@@ -304,7 +288,7 @@ mod tests {
     use crate::source::sim::page;
     use crate::units::Uid;
     use proptest::prelude::*;
-    use tidegate_client::abi::{REPORT_HISTOGRAM_WORDS, REPORT_WORDS};
+    use tidegate_client::abi::{Acknowledgement, REPORT_HISTOGRAM_WORDS, REPORT_WORDS, SignalsReport};
 
     fn name() -> PipelineName {
         PipelineName::try_from("p".to_owned()).unwrap()
@@ -357,6 +341,47 @@ mod tests {
         assert_eq!(deltas, [None, Some((17, 100)), None, None, Some((70, 340))]);
         assert_eq!(seen[3].pipelines[&name()].fault, Some(ReportFault::Size(17)));
         assert_eq!((seen[4].start, seen[4].end), (Nanos(400), Nanos(500)));
+    }
+
+    fn post(batch: &mut RawBatch, time: u64, sequence: u64, events_in: u64) {
+        let report = Box::new(SignalsReport { sequence, events_in, ..SignalsReport::default() });
+        encode::input(batch, Nanos(time), &Input::Report { name: name(), report });
+    }
+
+    #[test]
+    fn a_report_over_the_socket_counts_once_however_often_it_comes() {
+        let mut batch = RawBatch::new();
+        register(&mut batch);
+        // The second comes twice, and the first once more, late; then one without a tick in between.
+        for (time, sequence, events) in [(50, 1, 5), (150, 2, 9), (160, 2, 9), (170, 1, 5), (250, 3, 19), (260, 4, 20)]
+        {
+            if time % 100 == 50 {
+                encode::tick(&mut batch, Nanos(time - 50));
+            }
+            post(&mut batch, time, sequence, events);
+        }
+        encode::tick(&mut batch, Nanos(300));
+        let seen = windows(&mut Aggregator::new(Limits::default(), Nanos(0)), &batch);
+        let of = |w: &Window| w.pipelines[&name()].report.as_ref().map(|r| (r.events_in, r.span.0));
+        assert_eq!(seen.iter().map(of).collect::<Vec<_>>(), [None, None, Some((4, 100)), Some((11, 110))]);
+        assert!(seen.iter().all(|w| w.pipelines[&name()].fault.is_none()), "a repetition looks like a fall");
+    }
+
+    #[test]
+    fn what_a_pipeline_acknowledged_is_what_its_reports_say_it_runs_by() {
+        let mut batch = RawBatch::new();
+        register(&mut batch);
+        let ack = |sequence, generation, batch_bytes| {
+            let ack = Acknowledgement { sequence, generation, batch_bytes, flush_interval_us: 2 };
+            Input::Ack { name: name(), ack }
+        };
+        encode::input(&mut batch, Nanos(10), &ack(5, 8, 4096));
+        encode::input(&mut batch, Nanos(11), &ack(4, 7, 1024));
+        post(&mut batch, 20, 6, 1);
+        encode::tick(&mut batch, Nanos(100));
+        let seen = windows(&mut Aggregator::new(Limits::default(), Nanos(0)), &batch);
+        let levels = seen[0].pipelines[&name()].levels.expect("a report came");
+        assert_eq!((levels.generation.0, levels.in_use.batch.0, levels.in_use.interval.0), (8, 4096, 2));
     }
 
     #[test]

@@ -240,6 +240,9 @@ mod tests {
             reason: "hot".to_owned(),
             explanation: "55,000 events/s are above 50,000".to_owned(),
             bound_by: Some(Boundary::Max),
+            model: None,
+            predicted: None,
+            effect: None,
             signals: SignalsJson { rate: Some(55_000.4), queue_bytes: Some(1 << 20), ..SignalsJson::default() },
         }
     }

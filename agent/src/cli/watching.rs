@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use agent_common::{SocketRow, SyscallRow};
+use agent_common::{FlowRow, SocketRow, SyscallRow};
 
 use crate::aggregate::lost::Lost;
 use crate::event::{Body, Event};
@@ -80,6 +80,8 @@ pub struct Rows {
     pub ended: Vec<SyscallRow>,
     /// Sockets by cookie.
     pub sockets: BTreeMap<u64, SocketRow>,
+    /// Descriptors, by process, number and first use.
+    pub flows: BTreeMap<(u32, u32, u64), FlowRow>,
     /// Rows of sockets that found no room here.
     pub sockets_left_out: u64,
     /// Losses.
@@ -109,6 +111,12 @@ impl Rows {
                 self.sockets.insert(row.seen.cookie, **row);
             }
             Body::Socket(_) => self.sockets_left_out += 1,
+            Body::Flow(row) => {
+                let key = (row.key.pid, row.key.fd, row.stats.first_ns);
+                if self.flows.len() < MOST_SOCKETS || self.flows.contains_key(&key) {
+                    self.flows.insert(key, **row);
+                }
+            }
             Body::Process(process) => {
                 self.names.insert(process.pid.0, process.comm.to_text());
             }

@@ -98,6 +98,7 @@ impl Demand {
         };
         for need in needs {
             wanted.tasks.insert(need.pid);
+            wanted.flows.insert(need.pid);
             wanted.sockets.get_or_insert_default().insert(need.pid);
             widen(&mut wanted.syscalls, Some(need.pid));
             if let Some(path) = need.report {

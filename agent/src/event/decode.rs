@@ -1,8 +1,9 @@
 //! The decoder: walks a batch and yields events; what it cannot read it skips and counts.
 
 use agent_common::{
-    LedgerRow, LossReason, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
-    ReportHeader, SampleKind, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, WaitReason, Wire,
+    FlowRow, LedgerRow, LossReason, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader,
+    RecordKind, ReportHeader, SampleKind, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd,
+    WaitReason, Wire,
 };
 
 use crate::event::{Body, Comm, Event, Mapping, Process, Sample};
@@ -94,6 +95,7 @@ fn decode_body(kind: RecordKind, body: &[u8]) -> Result<Body<'_>, &'static str> 
         RecordKind::Thread => Body::Thread(Box::new(exact::<ThreadRow>(body, "thread row")?)),
         RecordKind::Syscall => Body::Syscall(Box::new(exact::<SyscallRow>(body, "system call row")?)),
         RecordKind::Socket => Body::Socket(Box::new(exact::<SocketRow>(body, "socket row")?)),
+        RecordKind::Flow => Body::Flow(Box::new(exact::<FlowRow>(body, "flow row")?)),
         RecordKind::Loss => {
             let row = exact::<LossRow>(body, "loss row")?;
             Body::Loss(loss_reason(row.reason).ok_or("loss reason")?, row.count)

@@ -2,7 +2,7 @@
 //! holds them and a replay decides as the live agent did.
 
 use serde::{Deserialize, Serialize};
-use tidegate_client::abi::{OverrideRequest, Registration};
+use tidegate_client::abi::{Acknowledgement, Knobs, Mode, OverrideRequest, Registration, SignalsReport};
 
 use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
 
@@ -48,6 +48,45 @@ pub enum Input {
     Lease {
         /// Pipeline.
         name: PipelineName,
+    },
+    /// A pipeline without a report page says what it does.
+    Report {
+        /// Pipeline.
+        name: PipelineName,
+        /// What it says.
+        report: Box<SignalsReport>,
+    },
+    /// A pipeline without a report page says what it runs by.
+    Ack {
+        /// Pipeline.
+        name: PipelineName,
+        /// What it says.
+        ack: Acknowledgement,
+    },
+    /// Other bounds, within those of the registration.
+    Bound {
+        /// Pipeline.
+        name: PipelineName,
+        /// Who.
+        uid: Uid,
+        /// The bounds, and the pipeline's own settings as registered.
+        knobs: Knobs,
+    },
+    /// A human wants the settings back that were before the newest change.
+    RollBack {
+        /// Pipeline.
+        name: PipelineName,
+        /// Who.
+        uid: Uid,
+    },
+    /// A human says whether the agent may act.
+    SetMode {
+        /// Pipeline.
+        name: PipelineName,
+        /// Who.
+        uid: Uid,
+        /// What he says.
+        mode: Mode,
     },
     /// All tuning stops: settings stay where they are.
     Pause,

@@ -1,8 +1,8 @@
 //! A batch of wire records, and the encoders that the user-space sources use.
 
 use agent_common::{
-    LedgerRow, LossReason, LossRow, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind, ReportHeader,
-    SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
+    FlowRow, LedgerRow, LossReason, LossRow, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
+    ReportHeader, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
 };
 
 use crate::event::{Input, Mapping, Process};
@@ -76,8 +76,8 @@ impl RawBatch {
 /// Encoders, one a record kind that user space makes.
 pub mod encode {
     use super::{
-        Input, LedgerRow, LossReason, LossRow, Mapping, MappingRow, Nanos, PipelineName, Process, ProcessRow, RawBatch,
-        RecordKind, ReportHeader, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
+        FlowRow, Input, LedgerRow, LossReason, LossRow, Mapping, MappingRow, Nanos, PipelineName, Process, ProcessRow,
+        RawBatch, RecordKind, ReportHeader, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
     };
     use agent_common::Wire;
 
@@ -134,6 +134,11 @@ pub mod encode {
     /// A socket.
     pub fn socket(batch: &mut RawBatch, time: Nanos, row: &SocketRow) {
         batch.push(RecordKind::Socket, time, &[row.as_bytes()]);
+    }
+
+    /// A descriptor of a watched process.
+    pub fn flow(batch: &mut RawBatch, time: Nanos, row: &FlowRow) {
+        batch.push(RecordKind::Flow, time, &[row.as_bytes()]);
     }
 
     /// A loss counter.

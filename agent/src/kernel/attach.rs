@@ -20,6 +20,8 @@ pub enum Family {
     Cpu,
     /// System call counters.
     Syscalls,
+    /// What moves through each descriptor.
+    Flows,
     /// Socket residency.
     Sockets,
     /// Births of processes and changes of program, for unwinding: with every family that takes stacks.
@@ -34,14 +36,23 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 7] =
-        [Self::Cpu, Self::Syscalls, Self::Sockets, Self::Processes, Self::Sched, Self::Wakeups, Self::Floor];
+    pub const ALL: [Self; 8] = [
+        Self::Cpu,
+        Self::Syscalls,
+        Self::Flows,
+        Self::Sockets,
+        Self::Processes,
+        Self::Sched,
+        Self::Wakeups,
+        Self::Floor,
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Syscalls => "syscalls",
+            Self::Flows => "flows",
             Self::Sockets => "sockets",
             Self::Processes => "processes",
             Self::Sched => "sched",
@@ -55,6 +66,7 @@ impl Family {
         match self {
             Self::Cpu => &[],
             Self::Syscalls => &[("syscall_enter", "sys_enter"), ("syscall_exit", "sys_exit")],
+            Self::Flows => &[("flow_enter", "sys_enter"), ("flow_exit", "sys_exit")],
             // The reader's side first: an arrival that nobody retires would fill the marks.
             Self::Sockets => &[("sock_read", "sock_recv_length"), ("sock_arrive", "sk_data_ready")],
             Self::Processes => &[("process_fork", "sched_process_fork"), ("process_exec", "sched_process_exec")],
@@ -70,7 +82,7 @@ impl Family {
             Self::Sockets => "it came with Linux 6.3; until then socket residency is degraded",
             Self::Processes => "every kernel with BTF has it",
             Self::Sched | Self::Wakeups => "every kernel since 5.5 has it: was BTF stripped?",
-            Self::Cpu | Self::Syscalls | Self::Floor => "it needs CONFIG_HAVE_SYSCALL_TRACEPOINTS",
+            Self::Cpu | Self::Syscalls | Self::Flows | Self::Floor => "it needs CONFIG_HAVE_SYSCALL_TRACEPOINTS",
         }
     }
 }

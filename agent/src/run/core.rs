@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
-use tidegate_client::abi::{DecisionJson, Mode, Registration};
+use tidegate_client::abi::{DecisionJson, KnobRange, Knobs, Mode, Registration};
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
@@ -16,6 +16,7 @@ use crate::control::decide::{Hand, State, Tuning, decide};
 pub use crate::control::demand::{CpuSampling, Recording, Standing};
 use crate::control::demand::{Demand, Need};
 use crate::control::log::Log;
+use crate::control::share::divide;
 use crate::event::{Body, Comm, Decoder, Event, Input, Mapping, Process, RawBatch};
 use crate::serve::view::{PipelineView, TuningState};
 use crate::signal::{Signals, Tracker};
@@ -29,6 +30,8 @@ pub struct CoreConfig {
     pub standing: Standing,
     /// How much is kept.
     pub limits: Limits,
+    /// CPU time that the tuned pipelines divide among them, cores; absent for as much as there is.
+    pub cpu_budget: Option<f64>,
 }
 
 /// What came of a tick.
@@ -72,6 +75,8 @@ struct Pipeline {
     start_ticks: u64,
     uid: Uid,
     registration: Arc<Registration>,
+    /// Its bounds: as registered, or narrower where somebody wished so.
+    bounds: Knobs,
     /// When it last gave a sign of life of its own.
     alive: Nanos,
     tracker: Tracker,
@@ -219,6 +224,12 @@ impl Core {
             }
             Input::Free { name } => self.with(name, |pipeline| pipeline.state.free()),
             Input::Lease { name } => self.with(name, |pipeline| pipeline.alive = now),
+            // Its numbers go through the aggregator, as a page's do.
+            Input::Report { .. } => {}
+            Input::Ack { name, ack: _ } => self.with(name, |pipeline| pipeline.alive = now),
+            Input::Bound { name, uid: _, knobs } => self.with(name, |pipeline| pipeline.bound(*knobs)),
+            Input::RollBack { name, uid: _ } => self.with(name, |pipeline| pipeline.state.roll_back(now)),
+            Input::SetMode { name, uid: _, mode } => self.with(name, |pipeline| pipeline.state.set_mode(*mode)),
             Input::Pause => self.set_tuning(Tuning::Paused),
             Input::Resume => self.set_tuning(Tuning::Running),
             Input::Watch(watch) => self.demand.watch(*watch),
@@ -235,7 +246,9 @@ impl Core {
     ) {
         let registration = Arc::new(registration.clone());
         if let Some(pipeline) = self.pipelines.get_mut(name) {
-            pipeline.state.register(&registration, resumed);
+            pipeline.bounds = narrowed(&registration.knobs, &pipeline.registration.knobs, &pipeline.bounds);
+            let bounded = Registration { knobs: pipeline.bounds, ..Registration::clone(&registration) };
+            pipeline.state.register(&bounded, resumed);
             (pipeline.pid, pipeline.start_ticks, pipeline.uid) = (pid, start_ticks, uid);
             pipeline.registration = registration;
             pipeline.alive = now;
@@ -251,6 +264,7 @@ impl Core {
             pid,
             start_ticks,
             uid,
+            bounds: registration.knobs,
             registration,
             alive: now,
             tracker: Tracker::default(),
@@ -287,6 +301,7 @@ impl Core {
         let mut outcome = TickOutcome { now, gone: std::mem::take(&mut self.gone), ..TickOutcome::default() };
         // A name that came back within the tick has a page again.
         outcome.gone.retain(|name| !self.pipelines.contains_key(name));
+        self.divide_cpu();
         let nothing = crate::aggregate::window::PipelineWindow::default();
         for (name, pipeline) in &mut self.pipelines {
             let seen = window.pipelines.get(name).unwrap_or(&nothing);
@@ -303,6 +318,15 @@ impl Core {
             outcome.decisions.extend(pipeline.log.note(name, &decision));
         }
         outcome
+    }
+
+    /// Each tuned pipeline's share of the common budget, by what it used in the tick before.
+    fn divide_cpu(&mut self) {
+        let Some(budget) = self.config.cpu_budget else { return };
+        let used: Vec<Option<f64>> = self.pipelines.values().map(|p| p.signals.cpu_cores()).collect();
+        for (pipeline, share) in self.pipelines.values_mut().zip(divide(budget, &used)) {
+            pipeline.state.set_cpu_share(Some(share));
+        }
     }
 
     /// A pipeline without a report page lives by its leases: when they have lapsed it is on its own defaults, and gone.
@@ -325,6 +349,12 @@ impl Core {
 }
 
 impl Pipeline {
+    /// Other bounds; they stand until somebody sets others, whoever registers meanwhile.
+    fn bound(&mut self, knobs: Knobs) {
+        self.bounds = knobs;
+        self.state.set_bounds(&knobs);
+    }
+
     fn view(&self, name: &PipelineName, tuning: Tuning) -> PipelineView {
         let (generation, settings) = self.state.published();
         PipelineView {
@@ -332,6 +362,7 @@ impl Pipeline {
             pid: self.pid,
             uid: self.uid,
             registration: Arc::clone(&self.registration),
+            bounds: self.bounds,
             state: match (self.state.hand(), tuning, self.state.mode()) {
                 (Hand::Human(..) | Hand::Foreign(_), ..) | (Hand::Agent, Tuning::Running, Mode::Manual) => {
                     TuningState::Manual
@@ -346,5 +377,18 @@ impl Pipeline {
             decisions: self.log.kept(),
             decisions_by_reason: self.log.by_reason(),
         }
+    }
+}
+
+/// The bounds of a new registration, with what somebody had narrowed of the one before: a restart undoes nobody's wish.
+fn narrowed(registered: &Knobs, before: &Knobs, in_force: &Knobs) -> Knobs {
+    let one = |new: KnobRange, old: KnobRange, held: KnobRange| {
+        let min = if held.min > old.min { held.min.clamp(new.min, new.max) } else { new.min };
+        let max = if held.max < old.max { held.max.clamp(min, new.max) } else { new.max };
+        KnobRange { min, max, default: new.default }
+    };
+    Knobs {
+        batch_bytes: one(registered.batch_bytes, before.batch_bytes, in_force.batch_bytes),
+        flush_interval_us: one(registered.flush_interval_us, before.flush_interval_us, in_force.flush_interval_us),
     }
 }

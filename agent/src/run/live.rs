@@ -27,12 +27,14 @@ use crate::serve::accept::{Limits, serve};
 use crate::serve::app::App;
 use crate::serve::check::Preflight;
 use crate::serve::claims::Claims;
+use crate::serve::groups::Groups;
 use crate::serve::listener::Bound;
 use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
 use crate::serve::render::{Renderer, Stretch};
 use crate::serve::routes::router;
 use crate::serve::view::{Listed, OwnCost, PipelineView, View};
+use crate::serve::watchers::Watchers;
 use crate::source::clock::{boottime, monotonic, wall};
 use crate::source::inbox::InboxSender;
 use crate::source::recording::Host;
@@ -86,6 +88,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         clock: monotonic,
         wall,
         agent,
+        watchers: Watchers::default(),
     };
     if config.tune == Switch::Off {
         sender.send(Input::Pause).context("pause tuning")?;
@@ -123,11 +126,11 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     };
     tracing::info!(socket = %bound.path().display(), pages = %config.pages.display(), "the agent is ready");
     let local = tokio::task::LocalSet::new();
-    let router = router(&app);
+    let (router, groups) = (router(&app), Groups::look_up(&config.groups));
     local
         .run_until(async {
             tokio::select! {
-                () = serve(bound.listener(), router, Limits::default()) => Ok(()),
+                () = serve(bound.listener(), router, Limits::default(), groups) => Ok(()),
                 ended = agent.turn() => ended,
                 () = stop => Ok(()),
             }

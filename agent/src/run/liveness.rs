@@ -81,6 +81,7 @@ mod tests {
             pid,
             uid: Uid(1000),
             registration: Arc::new(serde_json::from_str(REGISTRATION).unwrap()),
+            bounds: tidegate_client::abi::Knobs::default(),
             state: TuningState::Observe,
             settings: Settings { batch: BatchSize(1), interval: FlushInterval(1) },
             generation: Generation(0),

@@ -18,6 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tower::ServiceExt;
 
+use crate::serve::groups::Groups;
 use crate::serve::peer::Peer;
 use crate::serve::problem::Refusal;
 use crate::serve::wire::Guarded;
@@ -56,12 +57,12 @@ impl Default for Limits {
 /// How long to wait after a failed accept: descriptors have run out, and trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` until dropped. Must run inside a `LocalSet`.
-pub async fn serve(listener: &UnixListener, router: Router, limits: Limits) {
+/// Serves `router` on `listener` until dropped, to peers in `groups` more of it than to others. Must run inside a `LocalSet`.
+pub async fn serve(listener: &UnixListener, router: Router, limits: Limits, groups: Groups) {
     let seats = Seats::default();
     loop {
         match listener.accept().await {
-            Ok((stream, _unnamed)) => admit(stream, &router, limits, &seats),
+            Ok((stream, _unnamed)) => admit(stream, &router, (limits, groups), &seats),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -70,8 +71,8 @@ pub async fn serve(listener: &UnixListener, router: Router, limits: Limits) {
     }
 }
 
-fn admit(stream: UnixStream, router: &Router, limits: Limits, seats: &Seats) {
-    let peer = match Peer::of(&stream) {
+fn admit(stream: UnixStream, router: &Router, (limits, groups): (Limits, Groups), seats: &Seats) {
+    let peer = match Peer::of(&stream, groups) {
         Ok(peer) => peer,
         Err(error) => {
             tracing::warn!(%error, "a peer's credentials could not be read");

@@ -12,6 +12,7 @@ use crate::serve::pages::Pages;
 use crate::serve::problem::Refusal;
 use crate::serve::render::Renderer;
 use crate::serve::view::{PipelineView, View};
+use crate::serve::watchers::Watchers;
 use crate::source::inbox::InboxSender;
 use crate::units::{Nanos, PipelineName, Uid};
 
@@ -36,6 +37,8 @@ pub struct App {
     pub wall: fn() -> Nanos,
     /// User the agent runs as.
     pub agent: Uid,
+    /// Places for those who wait.
+    pub watchers: Watchers,
 }
 
 /// Longest wait for the run loop to take up a request. It turns ten times a second, and clients wait three seconds.
@@ -64,7 +67,7 @@ impl App {
         let mut views = self.views.clone();
         match tokio::time::timeout(within, views.wait_for(|view| fits(view))).await {
             Ok(Ok(view)) => Ok(view.clone()),
-            Ok(Err(_stopped)) => Err(Refusal::unavailable("stopping", "the agent is stopping", "ask the next agent")),
+            Ok(Err(_stopped)) => Err(stopping()),
             Err(_elapsed) => Err(Refusal::unavailable(
                 "busy",
                 format!("the agent did not take the request up within {} s", within.as_secs()),
@@ -73,10 +76,24 @@ impl App {
         }
     }
 
+    /// The first view that fits within that time; `None` when there is none, which here is an answer like any other.
+    pub async fn changed(&self, within: Duration, fits: impl Fn(&View) -> bool) -> Result<Option<Arc<View>>, Refusal> {
+        let mut views = self.views.clone();
+        match tokio::time::timeout(within, views.wait_for(|view| fits(view))).await {
+            Ok(Ok(view)) => Ok(Some(view.clone())),
+            Ok(Err(_stopped)) => Err(stopping()),
+            Err(_elapsed) => Ok(None),
+        }
+    }
+
     /// The first view that shows what a request led to.
     pub async fn taken_up(&self, fits: impl Fn(&View) -> bool) -> Result<Arc<View>, Refusal> {
         self.wait_for(TAKEN_UP_WITHIN, fits).await
     }
+}
+
+fn stopping() -> Refusal {
+    Refusal::unavailable("stopping", "the agent is stopping", "ask the next agent")
 }
 
 /// The pipeline of that name.

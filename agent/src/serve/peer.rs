@@ -5,6 +5,7 @@
 use procfs::process::Process;
 use tokio::net::UnixStream;
 
+use crate::serve::groups::{Granted, Grants, Groups};
 use crate::units::{Pid, Uid};
 
 /// Who connected.
@@ -14,6 +15,8 @@ pub struct Peer {
     pub uid: Uid,
     /// Process; absent when it cannot be seen from here or has ended already.
     pub process: Option<PeerProcess>,
+    /// What his groups let him do.
+    pub grants: Grants,
 }
 
 /// A process, told apart from a later one of the same number.
@@ -36,12 +39,27 @@ pub enum Role {
     Other,
 }
 
+/// How far somebody sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// What belongs to others too.
+    All,
+    /// His own.
+    Own,
+}
+
 impl Peer {
     /// From the credentials the kernel noted when the peer connected.
-    pub fn of(stream: &UnixStream) -> std::io::Result<Self> {
+    pub fn of(stream: &UnixStream, groups: Groups) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
-        Ok(Self { uid: Uid(credentials.uid()), process: pid.and_then(|pid| PeerProcess::running(Pid(pid))) })
+        let (uid, process) = (Uid(credentials.uid()), pid.and_then(|pid| PeerProcess::running(Pid(pid))));
+        Ok(Self { uid, process, grants: groups.grants(uid, process) })
+    }
+
+    /// Whose profiles and pipelines he may see.
+    pub fn sight(self, role: Role) -> Sight {
+        if role == Role::Root || self.grants.read == Granted::Yes { Sight::All } else { Sight::Own }
     }
 
     /// What this peer is to something that `owner` owns, for an agent that runs as `agent`.
@@ -70,7 +88,7 @@ mod tests {
 
     #[test]
     fn root_and_the_agents_own_user_rule_and_an_owner_owns_only_his_own() {
-        let peer = |uid| Peer { uid: Uid(uid), process: None };
+        let peer = |uid| Peer { uid: Uid(uid), process: None, grants: Grants::NONE };
         let agent = Uid(990);
         assert_eq!(peer(0).role(agent, Some(Uid(1000))), Role::Root);
         assert_eq!(peer(990).role(agent, None), Role::Root);

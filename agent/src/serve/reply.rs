@@ -2,7 +2,7 @@
 //! The command line reads the same documents back.
 
 use serde::{Deserialize, Serialize};
-use tidegate_client::abi::{Registration, SignalsJson};
+use tidegate_client::abi::{Knobs, Registration, SignalsJson};
 
 use crate::serve::view::{PipelineView, TuningState};
 
@@ -25,6 +25,8 @@ pub struct PipelineJson {
     pub generation: u64,
     /// What it asked for.
     pub registration: Registration,
+    /// Bounds in force: as registered, or narrower.
+    pub bounds: Knobs,
     /// Newest signals.
     pub signals: SignalsJson,
     /// Decisions so far by reason.
@@ -74,6 +76,7 @@ impl From<&PipelineView> for PipelineJson {
             flush_interval_us: p.settings.interval.0,
             generation: p.generation.0,
             registration: (*p.registration).clone(),
+            bounds: p.bounds,
             signals: p.signals.clone(),
             decisions_by_reason: p.decisions_by_reason.iter().map(count).collect(),
         }

@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::serve::app::App;
-use crate::serve::handlers::{compare, host, knobs, pipelines, profiles, tuning, watch};
+use crate::serve::groups::{Granted, Grants};
+use crate::serve::handlers::{compare, host, knobs, owner, pipelines, profiles, tuning, watch};
 use crate::serve::peer::{Peer, Role};
 use crate::serve::problem::{self, Refusal};
 use crate::units::{PipelineName, Uid};
@@ -19,14 +20,20 @@ use crate::units::{PipelineName, Uid};
 pub enum Who {
     /// Any local user.
     Anyone,
-    /// Root, and whoever owns at least one pipeline; the handler shows each only his own.
+    /// Root and the group that reads: figures of the whole host.
+    Reader,
+    /// Root, both groups, and whoever owns at least one pipeline; the handler shows each owner only his own.
     AnyOwner,
+    /// Root, both groups, and the owner of the pipeline in the path.
+    Viewer,
     /// Root, and the owner of the pipeline in the path.
     Owner,
+    /// Root, the group that tunes, and the owner of the pipeline in the path.
+    OwnerOrTuner,
+    /// Root and the group that tunes.
+    Tuner,
     /// Whoever the name in the path belongs to, or anyone if it is free.
     Namesake,
-    /// Root alone.
-    Root,
 }
 
 /// One line of the table.
@@ -54,26 +61,31 @@ macro_rules! routes {
 
 /// The table.
 pub static ROUTES: &[Route] = routes! {
-    GET    "/v1/health"                    Anyone   host::health;
-    GET    "/v1/doctor"                    Root     host::doctor;
-    GET    "/v1/metrics"                   Root     host::metrics;
-    GET    "/v1/profiles/{kind}"           Anyone   profiles::profile;
-    GET    "/v1/profiles/{kind}/diff"      Anyone   compare::diff;
-    GET    "/v1/hotspots"                  Anyone   compare::hotspots;
-    GET    "/v1/syscalls"                  Root     watch::syscalls;
-    GET    "/v1/sockets"                   Root     watch::sockets;
-    GET    "/v1/pipelines"                 AnyOwner pipelines::list;
-    PUT    "/v1/pipelines/{name}"          Namesake pipelines::register;
-    GET    "/v1/pipelines/{name}"          Owner    pipelines::show;
-    DELETE "/v1/pipelines/{name}"          Owner    pipelines::remove;
-    GET    "/v1/pipelines/{name}/settings" Owner    knobs::settings;
-    GET    "/v1/pipelines/{name}/signals"  Owner    knobs::signals;
-    GET    "/v1/pipelines/{name}/decisions" Owner   knobs::decisions;
-    POST   "/v1/pipelines/{name}/lease"    Owner    knobs::lease;
-    PUT    "/v1/pipelines/{name}/override" Root     tuning::pin;
-    DELETE "/v1/pipelines/{name}/override" Root     tuning::free;
-    POST   "/v1/tuning/pause"              Root     tuning::pause;
-    POST   "/v1/tuning/resume"             Root     tuning::resume;
+    GET    "/v1/health"                     Anyone       host::health;
+    GET    "/v1/doctor"                     Reader       host::doctor;
+    GET    "/v1/metrics"                    Reader       host::metrics;
+    GET    "/v1/profiles/{kind}"            Anyone       profiles::profile;
+    GET    "/v1/profiles/{kind}/diff"       Anyone       compare::diff;
+    GET    "/v1/hotspots"                   Anyone       compare::hotspots;
+    GET    "/v1/syscalls"                   Reader       watch::syscalls;
+    GET    "/v1/sockets"                    Reader       watch::sockets;
+    GET    "/v1/pipelines"                  AnyOwner     pipelines::list;
+    PUT    "/v1/pipelines/{name}"           Namesake     pipelines::register;
+    GET    "/v1/pipelines/{name}"           Viewer       pipelines::show;
+    DELETE "/v1/pipelines/{name}"           Owner        pipelines::remove;
+    GET    "/v1/pipelines/{name}/settings"  Viewer       knobs::settings;
+    GET    "/v1/pipelines/{name}/signals"   Viewer       knobs::signals;
+    GET    "/v1/pipelines/{name}/decisions" Viewer       knobs::decisions;
+    POST   "/v1/pipelines/{name}/signals"   Owner        owner::signals;
+    POST   "/v1/pipelines/{name}/ack"       Owner        owner::ack;
+    POST   "/v1/pipelines/{name}/lease"     Owner        owner::lease;
+    PUT    "/v1/pipelines/{name}/bounds"    Owner        owner::bounds;
+    POST   "/v1/pipelines/{name}/mode"      OwnerOrTuner tuning::mode;
+    PUT    "/v1/pipelines/{name}/override"  Tuner        tuning::pin;
+    DELETE "/v1/pipelines/{name}/override"  Tuner        tuning::free;
+    POST   "/v1/pipelines/{name}/rollback"  Tuner        tuning::roll_back;
+    POST   "/v1/tuning/pause"               Tuner        tuning::pause;
+    POST   "/v1/tuning/resume"              Tuner        tuning::resume;
 };
 
 /// The router of the whole table.
@@ -109,14 +121,35 @@ pub enum Verdict {
     MayNot,
 }
 
-/// Judges by the table alone: `role` is what the caller is to the pipeline in the path, `owner` says whether somebody
-/// has that name, `owns_any` what a listing would show him.
-pub fn judge(who: Who, role: Role, name: NameState, owns_any: OwnsAny) -> Verdict {
+/// Who asks, as the table sees him.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// What he is to the pipeline in the path.
+    pub role: Role,
+    /// What his groups let him do.
+    pub grants: Grants,
+    /// Whether somebody has the name in the path.
+    pub name: NameState,
+    /// What a listing would show him.
+    pub owns_any: OwnsAny,
+}
+
+/// Judges by the table alone.
+pub fn judge(who: Who, caller: Caller) -> Verdict {
+    let Caller { role, grants, name, owns_any } = caller;
+    let root = role == Role::Root;
+    let reader = root || grants.read == Granted::Yes;
+    let tuner = root || grants.tune == Granted::Yes;
+    // A name that is free has no owner; the handler says that there is no such pipeline.
+    let owner = root || role == Role::Owner || name == NameState::Free;
     let may = match who {
         Who::Anyone => true,
-        Who::Root => role == Role::Root,
-        Who::AnyOwner => role == Role::Root || owns_any == OwnsAny::Yes,
-        Who::Owner => matches!(role, Role::Root | Role::Owner) || name == NameState::Free,
+        Who::Reader => reader,
+        Who::AnyOwner => reader || tuner || owns_any == OwnsAny::Yes,
+        Who::Viewer => reader || tuner || owner,
+        Who::Owner => owner,
+        Who::OwnerOrTuner => owner || tuner,
+        Who::Tuner => tuner,
         Who::Namesake => name != NameState::Others,
     };
     if may { Verdict::May } else { Verdict::MayNot }
@@ -177,7 +210,7 @@ async fn check(gate: &Gate, request: Request) -> Result<Request, Refusal> {
         Some(_another) => NameState::Others,
     };
     let owns_any = if view.pipelines.iter().any(|p| p.uid == peer.uid) { OwnsAny::Yes } else { OwnsAny::No };
-    match judge(gate.who, role, state, owns_any) {
+    match judge(gate.who, Caller { role, grants: peer.grants, name: state, owns_any }) {
         Verdict::May => {
             parts.extensions.insert(role);
             if let Some(name) = name {
@@ -194,8 +227,14 @@ fn not_for(peer: Peer, who: Who, path: &str) -> Refusal {
     let (code, fix) = match who {
         Who::Namesake => ("name-taken", "choose another name; this one belongs to another user"),
         Who::Owner => ("not-owner", "ask as the user who registered this pipeline, or as root"),
-        Who::AnyOwner => ("not-owner", "register a pipeline first, or ask as root"),
-        Who::Root | Who::Anyone => ("not-root", "ask as root (sudo)"),
+        Who::OwnerOrTuner => {
+            ("not-owner", "ask as the user who registered this pipeline, or as a member of tidegate-tune")
+        }
+        Who::Viewer => ("not-owner", "ask as the user who registered this pipeline, or as a member of tidegate-read"),
+        Who::AnyOwner => ("not-owner", "register a pipeline first, or ask as a member of tidegate-read"),
+        Who::Reader => ("not-reader", "ask as root (sudo), or as a member of the group tidegate-read"),
+        Who::Tuner => ("not-tuner", "ask as root (sudo), or as a member of the group tidegate-tune"),
+        Who::Anyone => ("not-root", "ask as root (sudo)"),
     };
     Refusal::forbidden(code, format!("user {uid} may not use {path}"), fix)
 }

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use axum::http::StatusCode;
-use tidegate_client::abi::{Caps, KnobRange, Knobs, LeaseTerms, Objective, OverrideRequest, Registration};
+use tidegate_client::abi::{
+    BoundRange, BoundsRequest, Caps, KnobRange, Knobs, LeaseTerms, Objective, OverrideRequest, REPORT_HISTOGRAM_WORDS,
+    Registration, SignalsReport,
+};
 
 use crate::serve::problem::Refusal;
 
@@ -64,6 +67,42 @@ pub fn pin(request: &OverrideRequest, knobs: &Knobs) -> Result<(), Refusal> {
         within(interval, knobs.flush_interval_us.min, knobs.flush_interval_us.max, "/flush_interval_us")?;
     }
     ttl_s.map_or(Ok(()), |ttl| within(ttl, 1, OVERRIDE_MAX, "/ttl_s"))
+}
+
+/// Refuses a report that names a bucket which no page has.
+pub fn report(report: &SignalsReport) -> Result<(), Refusal> {
+    let beyond = report.latency.iter().position(|(bucket, _)| *bucket >= REPORT_HISTOGRAM_WORDS);
+    beyond.map_or(Ok(()), |i| {
+        let bucket = report.latency[i].0 as u64;
+        within(bucket, 0, REPORT_HISTOGRAM_WORDS as u64 - 1, &format!("/latency/{i}/0"))
+    })
+}
+
+/// The bounds that a request leads to: those in force where it says nothing, and nothing beyond `outer`.
+pub fn bounds(request: &BoundsRequest, in_force: &Knobs, outer: &Knobs) -> Result<Knobs, Refusal> {
+    let BoundsRequest { batch_bytes, flush_interval_us } = *request;
+    let one = |wanted: Option<BoundRange>, held: KnobRange, outer: KnobRange, pointer: &str| {
+        let Some(BoundRange { min, max }) = wanted else { return Ok(held) };
+        if min > max {
+            let detail = format!("bounds inverted: min {min} is above max {max}");
+            return Err(unprocessable("bounds-inverted", detail, "exchange min and max").at(pointer));
+        }
+        if min < outer.min || max > outer.max {
+            let detail = format!("{min}..={max} goes beyond {}..={}", outer.min, outer.max);
+            let fix = "stay within; root may widen up to what the pipeline registered, and nobody beyond";
+            return Err(Refusal::forbidden("wider-bounds", detail, fix).at(pointer));
+        }
+        Ok(KnobRange { min, max, default: held.default })
+    };
+    Ok(Knobs {
+        batch_bytes: one(batch_bytes, in_force.batch_bytes, outer.batch_bytes, "/batch_bytes")?,
+        flush_interval_us: one(
+            flush_interval_us,
+            in_force.flush_interval_us,
+            outer.flush_interval_us,
+            "/flush_interval_us",
+        )?,
+    })
 }
 
 fn range(knob: KnobRange, pointer: &str, largest: u64) -> Result<(), Refusal> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
 use serde::{Deserialize, Serialize};
-use tidegate_client::abi::{DecisionJson, Registration, SignalsJson};
+use tidegate_client::abi::{DecisionJson, Knobs, Registration, SignalsJson};
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::stacks::StackCounts;
@@ -77,6 +77,8 @@ pub struct PipelineView {
     pub uid: Uid,
     /// What it asked for.
     pub registration: Arc<Registration>,
+    /// Its bounds in force: as registered, or narrower.
+    pub bounds: Knobs,
     /// Where its control stands.
     pub state: TuningState,
     /// Settings in force.

@@ -3,6 +3,7 @@
 //! A number that is not known is absent, never 0, and what makes a number doubtful is named. Only basic IEEE operations
 //! are used, so that a replay computes the same bits on every machine.
 
+pub mod causes;
 pub mod cost;
 pub mod exact;
 pub mod flush;
@@ -16,7 +17,7 @@ pub mod residency;
 use agent_common::LossReason;
 use std::fmt;
 
-use tidegate_client::abi::SignalsJson;
+use tidegate_client::abi::{CausesJson, SignalsJson};
 
 use crate::aggregate::lost::Lost;
 use crate::aggregate::report::ReportFault;
@@ -213,6 +214,11 @@ fn degraded(lost: &Lost, pipeline: &PipelineWindow, report_age: Option<Nanos>) -
 }
 
 impl Signals {
+    /// CPU time of the process over wall time, cores.
+    pub fn cpu_cores(&self) -> Option<f64> {
+        self.cost.cpu_us_per_event.zip(self.rate).map(|(us, rate)| us * rate.0 / 1e6)
+    }
+
     /// As the socket shows them.
     pub fn to_json(&self, name: &PipelineName) -> SignalsJson {
         SignalsJson {
@@ -228,6 +234,19 @@ impl Signals {
             flush_bytes: self.flushes.bytes,
             flush_ms: self.flushes.duration_ms,
             flushes_per_s: self.flushes.per_s,
+            flush_gap_ms: self.flushes.per_s.filter(|per_s| *per_s > 0.0).map(|per_s| 1e3 / per_s),
+            busy_share: self.flushes.busy.map(|share| share.0),
+            flush_causes: self.flushes.causes.map(|c| CausesJson {
+                age: c.age.0,
+                size: c.size.0,
+                backlog: c.backlog.0,
+                panic: c.panic.0,
+                waiting: c.waiting.0,
+            }),
+            flush_errors_per_s: self.flushes.failed_per_s,
+            flush_fixed_ms: self.flushes.cost.and_then(|cost| cost.line).map(|line| line.fixed_ms),
+            flush_per_kib_us: self.flushes.cost.and_then(|cost| cost.line).map(|line| line.per_kib_us),
+            stalled_share: self.flushes.stalled.map(|share| share.0),
             syscalls_per_event: self.cost.syscalls_per_event,
             cpu_us_per_event: self.cost.cpu_us_per_event,
             switches_per_flush: self.cost.switches_per_flush,

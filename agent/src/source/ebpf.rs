@@ -5,6 +5,7 @@
 
 mod attempt;
 mod cgroups;
+mod flows;
 mod pace;
 mod sched;
 mod sockets;
@@ -16,7 +17,8 @@ mod watch;
 use std::collections::{BTreeSet, HashMap};
 
 use agent_common::{
-    LOSS_REASONS, LossReason, PackedStart, SocketSeen, SocketStats, SyscallKey, SyscallStats, WatchedCgroup,
+    FlowKey, FlowStats, LOSS_REASONS, LossReason, PackedStart, SocketSeen, SocketStats, SyscallKey, SyscallStats,
+    WatchedCgroup,
 };
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
 
@@ -47,6 +49,7 @@ pub struct EbpfSource {
     wanted: Wanted,
     bits: HashMap<u32, u32>,
     sent_syscalls: HashMap<(u32, u32), (u64, u64)>,
+    flows: flows::Sent,
     sent_sockets: HashMap<u64, SocketSeen>,
     sent_lost: [u64; LOSS_REASONS as usize],
     /// Whether the last walk over the descriptors failed: it is said once, not at every tick.
@@ -65,6 +68,8 @@ struct Maps {
     syscalls: PerCpuHashMap<MapData, SyscallKey, SyscallStats>,
     starts: Array<MapData, PackedStart>,
     sockets: BpfHashMap<MapData, u64, SocketStats>,
+    flows: BpfHashMap<MapData, FlowKey, FlowStats>,
+    flow_starts: Array<MapData, PackedStart>,
 }
 
 impl std::fmt::Debug for EbpfSource {
@@ -91,6 +96,8 @@ impl EbpfSource {
             syscalls: probes.map("SYSCALLS")?,
             starts: probes.map("STARTS")?,
             sockets: probes.map("SOCKETS")?,
+            flows: probes.map("FLOWS")?,
+            flow_starts: probes.map("FLOW_STARTS")?,
         };
         let stacks = stacks::Stacks::new(&mut probes, Nanos(options.period()))?;
         let sched = sched::Sched::new(&mut probes, options)?;
@@ -104,6 +111,7 @@ impl EbpfSource {
             wanted: Wanted::default(),
             bits: HashMap::new(),
             sent_syscalls: HashMap::new(),
+            flows: flows::Sent::default(),
             sent_sockets: HashMap::new(),
             sent_lost: [0; LOSS_REASONS as usize],
             walk_failed: false,
@@ -114,8 +122,14 @@ impl EbpfSource {
 
     /// Attaches what is wanted and detaches what is not. Returns what cannot be had, each with its cause.
     pub fn apply(&mut self, wanted: &Wanted) -> Vec<String> {
-        let mut degraded =
-            self.host.apply(&Wanted { cpu: None, sched: None, syscalls: None, sockets: None, ..wanted.clone() });
+        let mut degraded = self.host.apply(&Wanted {
+            cpu: None,
+            sched: None,
+            syscalls: None,
+            sockets: None,
+            flows: BTreeSet::new(),
+            ..wanted.clone()
+        });
         if self.wanted.cpu != wanted.cpu {
             degraded.extend(self.probes.forget_run_times().err().map(|error| error.to_string()));
         }
@@ -131,6 +145,7 @@ impl EbpfSource {
             (Family::Processes, wanted.cpu.is_some() || wanted.sched.is_some() || wanted.socket_stacks),
             (Family::Cpu, wanted.cpu.is_some()),
             (Family::Syscalls, wanted.syscalls.is_some()),
+            (Family::Flows, !wanted.flows.is_empty()),
             (Family::Sockets, wanted.sockets.is_some()),
             (Family::Sched, wanted.sched.is_some()),
             (Family::Wakeups, wanted.sched.is_some() && wanted.wakeups),
@@ -145,6 +160,7 @@ impl EbpfSource {
                 degraded.push(error.to_string());
             }
         }
+        self.forget_flows(wanted);
         let baseline = self.sched.follow((&mut self.probes, &mut self.stacks), &self.wanted, wanted);
         degraded.extend(baseline.err().map(|error| error.to_string()));
         self.wanted.clone_from(wanted);
@@ -221,7 +237,7 @@ impl EbpfSource {
 
     /// Names of the families that are attached.
     pub fn attached(&self) -> Vec<&'static str> {
-        [Family::Cpu, Family::Syscalls, Family::Sockets, Family::Sched, Family::Wakeups]
+        [Family::Cpu, Family::Syscalls, Family::Flows, Family::Sockets, Family::Sched, Family::Wakeups]
             .into_iter()
             .filter(|f| self.probes.is_attached(*f))
             .map(Family::name)
@@ -234,12 +250,17 @@ impl EbpfSource {
     }
 
     fn attach(&mut self, family: Family) -> Result<(), LoadError> {
-        if family == Family::Syscalls && !self.probes.is_attached(family) {
+        let starts = match family {
+            Family::Syscalls => Some(&mut self.maps.starts),
+            Family::Flows => Some(&mut self.maps.flow_starts),
+            _ => None,
+        };
+        if let Some(starts) = starts.filter(|_| !self.probes.is_attached(family)) {
             // Times from before would be taken for those of calls that begin now.
             let failed = |cause| LoadError::Map { what: "clear the latency slots", cause };
-            for slot in 0..self.maps.starts.len() {
-                if self.maps.starts.get(&slot, 0).map_err(failed)? != 0 {
-                    self.maps.starts.set(slot, 0, 0).map_err(failed)?;
+            for slot in 0..starts.len() {
+                if starts.get(&slot, 0).map_err(failed)? != 0 {
+                    starts.set(slot, 0, 0).map_err(failed)?;
                 }
             }
         }
@@ -254,6 +275,9 @@ impl EbpfSource {
         }
         if self.wanted.syscalls.is_some() {
             self.snapshot_syscalls(now, batch, seen);
+        }
+        if !self.wanted.flows.is_empty() {
+            self.snapshot_flows(now, batch, seen);
         }
         if self.wanted.sockets.is_some() {
             self.snapshot_sockets(now, batch, seen);

@@ -113,6 +113,8 @@ pub struct Wanted {
     pub socket_stacks: bool,
     /// System call counters.
     pub syscalls: Option<Scope>,
+    /// What moves through each descriptor of these processes.
+    pub flows: BTreeSet<Pid>,
     /// Socket rows.
     pub sockets: Option<BTreeSet<Pid>>,
     /// Cost counters of these processes.

@@ -15,6 +15,7 @@ mod serve_listener;
 mod serve_profiles;
 mod serve_roles;
 mod serve_routes;
+mod serve_stream;
 mod serve_watch;
 mod simulate;
 mod symbolize_hostile;

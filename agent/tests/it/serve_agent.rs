@@ -258,3 +258,57 @@ async fn a_pipeline_can_be_pinned_freed_and_removed() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_pipeline_without_a_page_is_tuned_from_what_it_posts() {
+    let host = Host::new();
+    let mut body: Value = serde_json::from_str(&registration(Path::new("/unused"), "on")).unwrap();
+    body.as_object_mut().unwrap().remove("report");
+    host.with_agent(None, async |socket| {
+        assert_eq!(ask(socket, "PUT", "/v1/pipelines/ingest", &body.to_string()).await.status, 201);
+        let mut sequence = 0;
+        until("a decision is applied", async || {
+            sequence += 1;
+            let said = json!({
+                "sequence": sequence,
+                "events_in": 400 * sequence, "bytes_in": 400 * 512 * sequence,
+                "events_out": 400 * sequence, "bytes_out": 400 * 512 * sequence,
+                "flushes": sequence, "flushes_by_age": sequence, "flush_ns": 10_000_000 * sequence,
+                "queue_capacity": 64 << 20, "latency": [[20, 400 * sequence]],
+            });
+            let posted = ask(socket, "POST", "/v1/pipelines/ingest/signals", &said.to_string()).await;
+            assert_eq!(posted.status, 204, "{posted:?}");
+            get(socket, "/v1/pipelines/ingest/settings").await["generation"].as_u64().unwrap() > 0
+        })
+        .await;
+        let signals = get(socket, "/v1/pipelines/ingest/signals").await;
+        assert!(signals["rate"].as_f64().is_some_and(|rate| rate > 0.0), "{signals}");
+        let bad =
+            ask(socket, "POST", "/v1/pipelines/ingest/signals", r#"{"sequence": 1, "latency": [[224, 1]]}"#).await;
+        assert_eq!((bad.status, bad.problem().as_str()), (422, "out-of-range"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bounds_hold_through_a_restart_of_the_pipeline_and_modes_change_what_the_agent_may() {
+    let host = Host::new();
+    let report = ReportPage::create(host.directory.path(), "ingest").unwrap();
+    let body = registration(report.path(), "on");
+    host.with_agent(None, async |socket| {
+        let answer = ask(socket, "PUT", "/v1/pipelines/ingest", &body).await;
+        let reader = PageReader::open(Path::new(answer.json()["settings_page"].as_str().unwrap())).unwrap();
+        let narrow = r#"{"batch_bytes": {"min": 8192, "max": 16384}}"#;
+        let shown = ask(socket, "PUT", "/v1/pipelines/ingest/bounds", narrow).await;
+        assert_eq!((shown.status, &shown.json()["bounds"]["batch_bytes"]["max"]), (200, &16_384.into()), "{shown:?}");
+        until("the settings have moved in", async || (8192..=16_384).contains(&reader.read().unwrap().values[0])).await;
+        let again = ask(socket, "PUT", "/v1/pipelines/ingest", &body).await;
+        assert_eq!(again.status, 200);
+        assert_eq!(get(socket, "/v1/pipelines/ingest").await["bounds"]["batch_bytes"]["max"], 16_384);
+        let back = ask(socket, "POST", "/v1/pipelines/ingest/rollback", "").await;
+        assert_eq!(back.status, 200, "{back:?}");
+        let observed = ask(socket, "POST", "/v1/pipelines/ingest/mode", r#"{"mode": "observe"}"#).await;
+        assert_eq!((observed.status, &observed.json()["state"]), (200, &"observe".into()), "{observed:?}");
+    })
+    .await;
+}

@@ -13,12 +13,14 @@ use tidegate::serve::app::App;
 use tidegate::serve::archive::NoArchive;
 use tidegate::serve::check::{Check, Preflight, Status};
 use tidegate::serve::claims::Claims;
+use tidegate::serve::groups::{Granted, Grants, Groups};
 use tidegate::serve::listener::Bound;
 use tidegate::serve::pages::Pages;
 use tidegate::serve::peer::{Peer, PeerProcess};
 use tidegate::serve::render::Renderer;
 use tidegate::serve::routes::router;
 use tidegate::serve::view::{PipelineView, TuningState, View};
+use tidegate::serve::watchers::Watchers;
 use tidegate::source::inbox::{Inbox, inbox};
 use tidegate::units::{BatchSize, FlushInterval, Generation, Nanos, Pid, PipelineName, Settings, Uid};
 use tidegate_client::abi::{Registration, SignalsJson};
@@ -43,6 +45,15 @@ pub(crate) const REGISTRATION: &str = r#"{
     },
     "mode": "on"
 }"#;
+
+/// A member of the group that reads, and one of the group that tunes; all other users are in neither.
+pub(crate) const READER: u32 = 2001;
+pub(crate) const TUNER: u32 = 2002;
+
+fn grants(uid: u32) -> Grants {
+    let granted = |member| if uid == member { Granted::Yes } else { Granted::No };
+    Grants { read: granted(READER), tune: granted(TUNER) }
+}
 
 /// An app, and the ends that the run loop would hold.
 pub(crate) struct Stage {
@@ -69,6 +80,7 @@ pub(crate) fn stage(view: View) -> Stage {
         clock: || NOW,
         wall: || NOW,
         agent: AGENT,
+        watchers: Watchers::default(),
     };
     Stage { app, views, inbox, directory }
 }
@@ -85,7 +97,7 @@ impl Stage {
         local
             .run_until(async {
                 tokio::select! {
-                    () = serve(bound.listener(), router(&self.app), limits) => unreachable!("it serves for ever"),
+                    () = serve(bound.listener(), router(&self.app), limits, Groups::default()) => unreachable!("it serves for ever"),
                     in_time = tokio::time::timeout(LONGEST, test(bound.path())) => in_time.expect("it takes for ever"),
                 }
             })
@@ -100,7 +112,7 @@ impl Stage {
     pub(crate) async fn ask_with(&self, uid: u32, request: axum::http::request::Builder, body: &str) -> Answer {
         let process = Some(PeerProcess { pid: Pid(4242), start_ticks: 7 });
         let request = request
-            .extension(Peer { uid: Uid(uid), process })
+            .extension(Peer { uid: Uid(uid), process, grants: grants(uid) })
             .body(Body::from(body.to_owned()))
             .expect("the request is well-formed");
         Answer::from_response(router(&self.app).oneshot(request).await.expect("a router cannot fail")).await
@@ -188,6 +200,7 @@ pub(crate) fn pipeline(text: &str, uid: u32) -> PipelineView {
         pid: Pid(4242),
         uid: Uid(uid),
         registration: Arc::new(registration()),
+        bounds: registration().knobs,
         state: TuningState::On,
         settings: Settings { batch: BatchSize(65_536), interval: FlushInterval(20_000) },
         generation: Generation(3),

@@ -7,6 +7,8 @@ mod cgroup;
 #[cfg(feature = "ebpf")]
 mod cpu;
 #[cfg(feature = "ebpf")]
+mod flows;
+#[cfg(feature = "ebpf")]
 mod ground_truth;
 #[cfg(feature = "ebpf")]
 mod history;
@@ -41,7 +43,7 @@ fn main() {
 fn trials() -> Vec<Trial> {
     // What counts has one answer. What is held against a clock or drawn by chance can be held up by the host that this
     // runs on: it gets three tries, each of them whole, and says so when it needed more than one.
-    let counted = [syscalls::CASES, history::CASES].concat().into_iter().map(|case| (case, 1));
+    let counted = [syscalls::CASES, history::CASES, flows::CASES].concat().into_iter().map(|case| (case, 1));
     let measured =
         [sockets::CASES, cpu::CASES, cgroup::CASES, unwind::CASES, sched::CASES, ground_truth::CASES].concat();
     let cases = counted.chain(measured.into_iter().map(|case| (case, 3)));

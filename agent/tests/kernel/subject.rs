@@ -32,6 +32,8 @@ pub(crate) fn run(task: &str) {
         ["short", connections] => short(number(connections)),
         #[cfg(feature = "ebpf")]
         ["history", directory] => crate::history::write_for_ever(directory, tell),
+        #[cfg(feature = "ebpf")]
+        ["flows", rest @ ..] => crate::flows::act(rest),
         ["overflow", messages] => overflow(number(messages)),
         ["wait"] => {
             tell("ready");

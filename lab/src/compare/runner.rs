@@ -146,11 +146,12 @@ impl<'a> Runner<'a> {
         }) else {
             return Ok(None);
         };
-        let directory = self.directory.join(&kind);
-        let words = ["serve", &kind, "--dir", &directory.to_string_lossy()].map(str::to_owned);
-        let mut part = Part::start(kind, &words)?;
+        let words = ["serve", &kind, "--dir", &self.directory.to_string_lossy()].map(str::to_owned);
+        let mut part = Part::start(kind.clone(), &words)?;
         let listening: Listening = part.line()?;
-        Ok(Some((part, listening.listening)))
+        // One transaction a flush, or one pipeline of commands.
+        let target = if kind == "postgres" { "postgres:copy" } else { "redis" };
+        Ok(Some((part, format!("{target}:{}", listening.listening))))
     }
 }
 

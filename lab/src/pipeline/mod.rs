@@ -4,6 +4,7 @@
 mod counters;
 mod flush;
 mod intake;
+mod outlet;
 pub(crate) mod policy;
 pub(crate) mod rules;
 
@@ -21,8 +22,9 @@ use tidegate_client::{Batcher, Bytes, Nanos, Options, ReportPage, Settings, Sour
 
 use counters::Counters;
 pub(crate) use counters::{Stats, Tuning};
-use flush::{Flusher, SinkTarget};
+use flush::Flusher;
 use intake::{Connections, Record, accept_connections};
+use outlet::SinkTarget;
 use policy::{DEFAULT_INTERVAL, DEFAULT_RECORDS, FIXED, Policy};
 use rules::{Greedy, Plain, Scheduled, Switch, Switches};
 
@@ -51,7 +53,7 @@ pub(crate) fn run(args: &PipelineArgs) -> Result<()> {
     let stop = Stop::listen()?;
     let target = SinkTarget::parse(&args.sink)?;
     let Made { batcher, tuner, report, switches } = make_batcher(args)?;
-    let flusher = Flusher::open(target)?;
+    let flusher = Flusher::open(target, &args.name)?;
     let listener = Listener::bind(&args.listen)?;
     let address = listener.address()?;
     let (counters, connections) = (Arc::<Counters>::default(), Arc::<Connections>::default());

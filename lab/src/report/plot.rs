@@ -125,7 +125,7 @@ pub(super) fn front(digest: &Digest, phase: &str, cost: fn(&Row) -> f64, cost_na
 
 /// The p99 of every policy by phase, with intervals.
 pub(super) fn by_phase(digest: &Digest, part: Part) -> Option<String> {
-    const WIDE: f64 = 780.0;
+    const WIDE: f64 = 1160.0;
     let rows: Vec<&Row> =
         digest.rows.iter().filter(|r| r.part == part && r.weighting == Weighting::Event && r.phase != ALL).collect();
     let bounds = rows.iter().flat_map(|r| [r.p99_ms, r.p99_interval_ms.map_or(r.p99_ms, |i| i.high)]);

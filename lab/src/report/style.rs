@@ -18,7 +18,7 @@ th{text-align:left;font-weight:600;color:var(--soft);border-bottom:1px solid var
 td{border-bottom:1px solid var(--line);padding:5px 10px 5px 0;vertical-align:top}
 th.n,td.n{text-align:right;white-space:nowrap}tr.head td{font-weight:600;padding-top:14px;border-bottom:1px solid var(--soft)}
 tr.ours td{background:color-mix(in srgb,var(--c0) 9%,transparent)}
-.tag{display:inline-block;min-width:72px;text-align:center;border-radius:4px;padding:0 8px;font-weight:600;font-size:12.5px;border:1px solid currentColor}
+.tag{display:inline-block;min-width:80px;white-space:nowrap;text-align:center;border-radius:4px;padding:0 8px;font-weight:600;font-size:12.5px;border:1px solid currentColor}
 .yes{color:var(--good)}.no{color:var(--bad)}.unknown{color:var(--open)}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(330px,1fr));gap:14px;margin:12px 0}
 svg{width:100%;height:auto;background:var(--card);border:1px solid var(--line);border-radius:8px;display:block}

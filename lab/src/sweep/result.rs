@@ -13,6 +13,9 @@ const PAIR: [u64; 2] = [128, 256];
 /// A difference that luck alone makes less often than this is called one.
 const ALPHA: f64 = 0.05;
 
+type Figure = (&'static str, fn(&Run) -> f64);
+const FIGURES: [Figure; 2] = [("records/s", |r| r.per_second), ("p99 ms", |r| r.p99_ms)];
+
 /// One run of one cell.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Run {
@@ -81,8 +84,7 @@ impl Sweep {
             "closed loop, records of {} bytes, sink of {} ms, median of {} repetitions\n",
             self.record_bytes, self.delay_ms, self.repetitions
         );
-        let figures: [(&str, fn(&Run) -> f64); 2] = [("records/s", |r| r.per_second), ("p99 ms", |r| r.p99_ms)];
-        for (name, of) in figures {
+        for (name, of) in FIGURES {
             writeln!(text, "{}", self.table(name, of)).ok();
         }
         for test in &self.tests {
@@ -130,9 +132,8 @@ impl Sweep {
 }
 
 fn tests(cells: &[Cell]) -> Vec<Test> {
-    let figures: [(&'static str, fn(&Run) -> f64); 2] = [("records/s", |r| r.per_second), ("p99", |r| r.p99_ms)];
     let mut all = Vec::new();
-    for (figure, of) in figures {
+    for (figure, of) in FIGURES {
         let [one, other] = PAIR.map(|batch| cells.iter().filter(move |c| c.batch == batch));
         let mut found = Vec::new();
         for first in one {
@@ -174,7 +175,7 @@ mod tests {
             tests.iter().find(|t| t.figure == figure && t.concurrency == concurrency).unwrap().significant
         };
         assert!(!of("records/s", 50) && of("records/s", 500));
-        assert!(!of("p99", 500), "five equal values on either side");
+        assert!(!of("p99 ms", 500), "five equal values on either side");
         let sweep = Sweep { record_bytes: 512, delay_ms: 2.0, repetitions: 5, cells: cells.into(), tests };
         let text = sweep.render();
         assert!(text.contains("128 against 256 at 50, records/s: × 1.200, no significant effect"), "{text}");

@@ -68,7 +68,7 @@ fn show(ratio: Option<Ratio>) -> String {
     let Some(ratio) = ratio else { return "not measured".to_owned() };
     match ratio.interval {
         Some(i) => format!("{:.3} ({:.3} to {:.3})", ratio.median, i.low, i.high),
-        None => format!("{:.3} ({} blocks: no interval)", ratio.median, ratio.blocks),
+        None => format!("{:.3} (too few blocks for an interval: {})", ratio.median, ratio.blocks),
     }
 }
 

@@ -50,8 +50,10 @@ enum Name {
     Draw,
     /// A flame graph of the last minute and of the last hour, at the socket, with 50,000 distinct stacks
     Flame,
-    /// Reading the settings page: ns a read, whole and with the expiry check
+    /// Reading the settings page and reporting a flush: ns each
     Page,
+    /// Borrowing a connection from the pool and giving it back: ns a loan, alone and contended
+    Pool,
     /// What profiling the whole host costs, beside perf and profile-bee
     Profile,
     /// What every kind of profile at once adds to a context switch
@@ -97,7 +99,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     match args.name {
         Name::Draw => draw::run(&bench)?,
         Name::Flame => flame::run(&bench)?,
-        Name::Page => page::run(&bench)?,
+        Name::Page => page::run(&bench, "page")?,
+        Name::Pool => page::run(&bench, "pool")?,
         Name::Profile => profile::run(&bench)?,
         Name::Switches => profile::switches::run(&bench)?,
         Name::Syscalls => syscalls::run(&bench)?,

@@ -88,7 +88,7 @@ pub(crate) fn install_line<'a>(packages: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// A command with the rights of root: as it is for root, else by sudo when that asks for no password.
-fn as_root(line: &[&str]) -> Result<Command> {
+pub(super) fn as_root(line: &[&str]) -> Result<Command> {
     let shown = line.join(" ");
     if !Path::new("/usr/bin/apt-get").exists() {
         bail!("this machine has no apt-get: install what these packages hold by hand, then run again: {shown}");

@@ -5,6 +5,7 @@ mod apt;
 mod linker;
 mod parse;
 mod readers;
+mod servers;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -125,6 +126,11 @@ fn go(workspace: &Workspace, intent: Intent) -> Result<(Option<Toolchain>, usize
         let why = "the tests of names and of shares cannot build or run the programs that they look into";
         journal.enter(package, &apt.optional(package, program, why, intent), watch);
     }
+
+    let watch = Stopwatch::start();
+    journal.enter("postgresql", &servers::postgres(intent), watch);
+    let watch = Stopwatch::start();
+    journal.enter("redis-tools", &servers::redis(&mut apt, intent), watch);
 
     for reader in readers::PACKAGES {
         let watch = Stopwatch::start();

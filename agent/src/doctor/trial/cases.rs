@@ -1,7 +1,7 @@
 //! The cases of the trial, one a capability: which family it tries, what is asked for, what is done, and how what came is
 //! judged. Pure but for the actions that it names.
 
-use agent_common::{LossReason, SampleKind};
+use agent_common::{FLOW_READS, FLOW_WRITES, LossReason, SampleKind};
 
 use super::{Action, Came, Outcome, act};
 use crate::serve::listing::{socket_row, syscall_name};
@@ -33,6 +33,13 @@ pub(super) const CASES: &[Case] = &[
         wanted: |pid| Wanted { syscalls: Some(Scope::Pids([pid].into())), ..Wanted::default() },
         act: act::calls,
         judge: calls,
+    },
+    Case {
+        name: "try-flows",
+        family: Family::Flows,
+        wanted: |pid| Wanted { flows: [pid].into(), ..Wanted::default() },
+        act: act::unix,
+        judge: flows,
     },
     Case {
         name: "try-sockets-tcp",
@@ -131,6 +138,16 @@ fn calls(came: &Came, pid: Pid) -> Outcome {
     let (calls, timed) = row.map_or((0, 0), |row| (row.calls, row.timed));
     let told = format!("{calls} of {} calls counted, {timed} with a latency", act::CALLS);
     if calls == act::CALLS && timed > 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
+}
+
+fn flows(came: &Came, pid: Pid) -> Outcome {
+    let sent = act::MESSAGES * act::MESSAGE as u64;
+    let rows = || came.rows.flows.values().filter(|row| row.key.pid == pid.0 && row.target.starts_with(b"socket:"));
+    let moved = |way: usize| rows().map(|row| row.stats.ways[way].bytes).find(|bytes| *bytes == sent);
+    let (out, taken) = (moved(FLOW_WRITES).unwrap_or(0), moved(FLOW_READS).unwrap_or(0));
+    let told = format!("{out} of {sent} bytes seen out of one descriptor, {taken} into another");
+    let right = out == sent && taken == sent;
+    if right && came.lost()[LossReason::FlowTableFull] == 0 { Outcome::Seen(told) } else { Outcome::NotSeen(told) }
 }
 
 fn residency(came: &Came, pid: Pid, kind: &str) -> Outcome {

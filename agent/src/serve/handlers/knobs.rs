@@ -1,56 +1,133 @@
-//! One pipeline's settings, signals, decisions and lease, for its owner.
+//! One pipeline's settings, signals and decisions: now, as soon as they change, or as a stream of server-sent events.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
-use tidegate_client::abi::{DecisionJson, SettingsReply, SignalsJson};
+use tidegate_client::abi::{DecisionJson, SettingsReply};
 
-use crate::event::Input;
 use crate::serve::app::{App, pipeline};
+use crate::serve::feeds::{DecisionsFeed, SettingsFeed, SignalsFeed, settings_reply};
+use crate::serve::peer::Role;
 use crate::serve::problem::Refusal;
-use crate::serve::query::Args;
-use crate::units::PipelineName;
+use crate::serve::query::{Args, Patience};
+use crate::serve::stream::{EVENT_STREAM, respond};
+use crate::serve::view::PipelineView;
+use crate::units::{Generation, PipelineName, Settings};
 
-/// Reason of settings that no decision led to.
-const NO_DECISION: &str = "defaults";
+/// How long to wait, and for what.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsArgs {
+    wait: Option<Patience>,
+    after: Option<u64>,
+}
 
-/// `GET /v1/pipelines/{name}/settings`: what the settings page says. The `ETag` is the generation.
+/// `GET /v1/pipelines/{name}/settings?wait=30s&after=GENERATION`: what the settings page says. The `ETag` is the generation.
+///
+/// With `wait` the answer comes as soon as the generation is another than `after` (or than `If-None-Match` names), and is
+/// 304 when it stays so long. With `Accept: text/event-stream` every generation is an event, the newest one first.
 pub async fn settings(
     State(app): State<App>,
     Extension(name): Extension<PipelineName>,
+    Extension(role): Extension<Role>,
+    headers: HeaderMap,
+    Args(args): Args<SettingsArgs>,
+) -> Result<Response, Refusal> {
+    let view = app.view();
+    let shown = pipeline(&view, &name)?;
+    if wants_stream(&headers) {
+        let place = app.watchers.take(role)?;
+        let seen = last_event(&headers)?.or(args.after);
+        return Ok(respond(&app, place, SettingsFeed::new(shown, seen)));
+    }
+    let asked = SettingsOf { app: &app, name: &name, known: known_tags(&headers) };
+    let (generation, settings) = asked.newest(shown);
+    let seen = args.after.or_else(|| asked.known.contains(&etag(generation)).then_some(generation.0));
+    let Some(patience) = args.wait.filter(|_| seen == Some(generation.0)) else {
+        return Ok(asked.answer(shown, generation, settings));
+    };
+    let _place = app.watchers.take(role)?;
+    let uid = shown.uid;
+    let changed = app.changed(patience.0, |view| {
+        view.pipelines.iter().all(|p| p.name != name || p.uid != uid || p.generation != generation)
+    });
+    let Some(view) = changed.await? else {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag(generation))]).into_response());
+    };
+    let shown = pipeline(&view, &name)?;
+    if shown.uid != uid {
+        return Err(Refusal::forbidden("not-owner", format!("{name} has gone to another user"), "choose another name"));
+    }
+    Ok(asked.answer(shown, shown.generation, shown.settings))
+}
+
+/// One question for settings.
+struct SettingsOf<'a> {
+    app: &'a App,
+    name: &'a PipelineName,
+    /// What the caller has already.
+    known: Vec<String>,
+}
+
+impl SettingsOf<'_> {
+    fn newest(&self, shown: &PipelineView) -> (Generation, Settings) {
+        self.app.pages.look(shown.uid, self.name).unwrap_or((shown.generation, shown.settings))
+    }
+
+    fn answer(&self, shown: &PipelineView, generation: Generation, settings: Settings) -> Response {
+        let tag = tag(generation);
+        if self.known.iter().any(|known| known == "*" || *known == etag(generation)) {
+            return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+        }
+        let reply: SettingsReply = settings_reply(shown, generation, settings);
+        ([(header::ETAG, tag)], Json(reply)).into_response()
+    }
+}
+
+fn etag(generation: Generation) -> String {
+    format!("\"{}\"", generation.0)
+}
+
+fn tag(generation: Generation) -> HeaderValue {
+    HeaderValue::from_str(&etag(generation)).expect("a number in quotes is a valid header")
+}
+
+fn known_tags(headers: &HeaderMap) -> Vec<String> {
+    let lists = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(|tag| tag.trim().trim_start_matches("W/").to_owned()).collect()
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    accepted.flat_map(|list| list.split(',')).any(|kind| kind.split(';').next().map(str::trim) == Some(EVENT_STREAM))
+}
+
+/// Id of the last event that the caller has seen.
+fn last_event(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let id = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    id.map(Some).ok_or_else(|| {
+        let detail = format!("Last-Event-ID {value:?} is no event of this socket");
+        Refusal::bad_request("bad-event-id", detail, "send the id of the last event seen, or leave the header out")
+    })
+}
+
+/// `GET /v1/pipelines/{name}/signals`: now, or each tick as an event.
+pub async fn signals(
+    State(app): State<App>,
+    Extension(name): Extension<PipelineName>,
+    Extension(role): Extension<Role>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let view = app.view();
     let shown = pipeline(&view, &name)?;
-    let (generation, settings) = app.pages.look(shown.uid, &name).unwrap_or((shown.generation, shown.settings));
-    let etag = format!("\"{}\"", generation.0);
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-    let known = known.flat_map(|list| list.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
-    let unchanged = known.into_iter().any(|tag| tag == etag || tag == "*");
-    let tag = HeaderValue::from_str(&etag).expect("a number in quotes is a valid header");
-    if unchanged {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    if wants_stream(&headers) {
+        let place = app.watchers.take(role)?;
+        return Ok(respond(&app, place, SignalsFeed::new(shown, last_event(&headers)?)));
     }
-    let reason = shown.decisions.iter().rev().find(|d| d.generation == generation.0).map(|d| d.reason.clone());
-    let reply = SettingsReply {
-        name: name.to_string(),
-        generation: generation.0,
-        batch_bytes: settings.batch.0,
-        flush_interval_us: settings.interval.0,
-        reason: reason.unwrap_or_else(|| NO_DECISION.to_owned()),
-        ttl_ms: shown.registration.lease.ttl_ms,
-    };
-    Ok(([(header::ETAG, tag)], Json(reply)).into_response())
-}
-
-/// `GET /v1/pipelines/{name}/signals`
-pub async fn signals(
-    State(app): State<App>,
-    Extension(name): Extension<PipelineName>,
-) -> Result<Json<SignalsJson>, Refusal> {
-    Ok(Json(pipeline(&app.view(), &name)?.signals.clone()))
+    Ok(Json(shown.signals.clone()).into_response())
 }
 
 /// Which decisions.
@@ -61,24 +138,25 @@ pub struct DecisionArgs {
     limit: Option<usize>,
 }
 
-/// `GET /v1/pipelines/{name}/decisions?after=SEQUENCE&limit=N`: oldest first; a limit keeps the newest.
+/// `GET /v1/pipelines/{name}/decisions?after=SEQUENCE&limit=N`: oldest first; a limit keeps the newest. As a stream, each
+/// decision is an event.
 pub async fn decisions(
     State(app): State<App>,
     Extension(name): Extension<PipelineName>,
+    Extension(role): Extension<Role>,
+    headers: HeaderMap,
     Args(args): Args<DecisionArgs>,
-) -> Result<Json<Vec<DecisionJson>>, Refusal> {
+) -> Result<Response, Refusal> {
     let view = app.view();
-    let all = &pipeline(&view, &name)?.decisions;
-    let fresh = all.iter().filter(|d| args.after.is_none_or(|after| d.sequence > after));
+    let shown = pipeline(&view, &name)?;
+    if wants_stream(&headers) {
+        let place = app.watchers.take(role)?;
+        let seen = last_event(&headers)?.or(args.after);
+        return Ok(respond(&app, place, DecisionsFeed::new(shown, seen)));
+    }
+    let fresh = shown.decisions.iter().filter(|d| args.after.is_none_or(|after| d.sequence > after));
     let mut newest: Vec<_> =
         fresh.rev().take(args.limit.unwrap_or(usize::MAX)).map(|d| DecisionJson::clone(d)).collect();
     newest.reverse();
-    Ok(Json(newest))
-}
-
-/// `POST /v1/pipelines/{name}/lease`: a pipeline without a report page says that it lives.
-pub async fn lease(State(app): State<App>, Extension(name): Extension<PipelineName>) -> Result<StatusCode, Refusal> {
-    pipeline(&app.view(), &name)?;
-    app.send(Input::Lease { name })?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(newest).into_response())
 }

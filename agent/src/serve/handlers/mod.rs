@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod host;
 pub mod knobs;
+pub mod owner;
 pub mod pipelines;
 pub mod profiles;
 pub mod tuning;

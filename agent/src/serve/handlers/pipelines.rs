@@ -9,21 +9,24 @@ use crate::event::Input;
 use crate::serve::app::{App, pipeline};
 use crate::serve::body::JsonBody;
 use crate::serve::claims::{Claim, IN_ALL, PER_USER, Refused};
-use crate::serve::peer::{Peer, Role};
+use crate::serve::groups::Granted;
+use crate::serve::peer::{Peer, Role, Sight};
 use crate::serve::problem::Refusal;
 use crate::serve::reply::PipelineJson;
 use crate::serve::validate;
 use crate::serve::view::PipelineView;
 use crate::units::PipelineName;
 
-/// `GET /v1/pipelines`: all of them for root, his own for anybody else.
+/// `GET /v1/pipelines`: all of them for root and for whoever may see or tune what belongs to others, his own for anybody
+/// else.
 pub async fn list(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
     Extension(role): Extension<Role>,
 ) -> Json<Vec<PipelineJson>> {
     let view = app.view();
-    let shown = view.pipelines.iter().filter(|p| role == Role::Root || p.uid == peer.uid);
+    let sees_all = peer.sight(role) == Sight::All || peer.grants.tune == Granted::Yes;
+    let shown = view.pipelines.iter().filter(|p| sees_all || p.uid == peer.uid);
     Json(shown.map(PipelineJson::from).collect())
 }
 

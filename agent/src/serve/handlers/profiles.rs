@@ -11,7 +11,7 @@ use crate::event::{Input, Watch, WatchKind};
 use crate::serve::app::App;
 use crate::serve::filter::{Filter, Viewer};
 use crate::serve::handlers::watch::{PATIENCE, is_attached, process};
-use crate::serve::peer::{Peer, Role};
+use crate::serve::peer::{Peer, Role, Sight};
 use crate::serve::problem::Refusal;
 use crate::serve::query::Args;
 use crate::serve::render::{ProfileFormat, Question, RenderError, RenderRequest, Rendered, Stretch};
@@ -94,12 +94,16 @@ pub(super) fn kind(text: &str) -> Result<ProfileKind, Refusal> {
 
 /// What the caller may see.
 pub(super) fn viewer(peer: Peer, role: Role, kind: ProfileKind) -> Result<Viewer, Refusal> {
-    match (role, kind) {
-        (Role::Root, _) => Ok(Viewer::All),
+    match (peer.sight(role), kind) {
+        (Sight::All, _) => Ok(Viewer::All),
         // A waker's stack is that of another process, whosever it is.
         (_, ProfileKind::Wakeup) => {
             let detail = "who woke whom shows stacks of other users";
-            Err(Refusal::forbidden("not-root", detail, "ask as root (sudo), or for another kind"))
+            Err(Refusal::forbidden(
+                "not-root",
+                detail,
+                "ask as root (sudo) or as a member of the group that reads, or for another kind",
+            ))
         }
         (_, _) => Ok(Viewer::User(peer.uid)),
     }

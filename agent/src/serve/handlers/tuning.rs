@@ -1,11 +1,12 @@
-//! A human takes the knobs, or gives them back; tuning as a whole is paused or goes on. Root only.
+//! A human takes the knobs, or gives them back; tuning as a whole is paused or goes on. For root and the group that tunes;
+//! the mode of a pipeline is its owner's business too.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use tidegate_client::abi::OverrideRequest;
+use tidegate_client::abi::{ModeRequest, OverrideRequest};
 
 use crate::event::Input;
 use crate::serve::app::{App, pipeline};
@@ -24,7 +25,7 @@ pub async fn pin(
     Extension(name): Extension<PipelineName>,
     JsonBody(request): JsonBody<OverrideRequest>,
 ) -> Result<Json<PipelineJson>, Refusal> {
-    let knobs = pipeline(&app.view(), &name)?.registration.knobs;
+    let knobs = pipeline(&app.view(), &name)?.bounds;
     validate::pin(&request, &knobs)?;
     let view = settle(&app, Input::Override { name: name.clone(), uid: peer.uid, request }).await?;
     Ok(Json(pipeline(&view, &name)?.into()))
@@ -37,6 +38,29 @@ pub async fn free(
 ) -> Result<Json<PipelineJson>, Refusal> {
     pipeline(&app.view(), &name)?;
     let view = settle(&app, Input::Free { name: name.clone() }).await?;
+    Ok(Json(pipeline(&view, &name)?.into()))
+}
+
+/// `POST /v1/pipelines/{name}/rollback`: back to the settings before the newest change.
+pub async fn roll_back(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Extension(name): Extension<PipelineName>,
+) -> Result<Json<PipelineJson>, Refusal> {
+    pipeline(&app.view(), &name)?;
+    let view = settle(&app, Input::RollBack { name: name.clone(), uid: peer.uid }).await?;
+    Ok(Json(pipeline(&view, &name)?.into()))
+}
+
+/// `POST /v1/pipelines/{name}/mode`: whether the agent may act.
+pub async fn mode(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Extension(name): Extension<PipelineName>,
+    JsonBody(request): JsonBody<ModeRequest>,
+) -> Result<Json<PipelineJson>, Refusal> {
+    pipeline(&app.view(), &name)?;
+    let view = settle(&app, Input::SetMode { name: name.clone(), uid: peer.uid, mode: request.mode }).await?;
     Ok(Json(pipeline(&view, &name)?.into()))
 }
 
@@ -53,7 +77,7 @@ pub async fn resume(State(app): State<App>) -> Result<StatusCode, Refusal> {
 }
 
 /// Hands the request over and waits for a view that knows of it: the second tick from now at the latest.
-async fn settle(app: &App, input: Input) -> Result<Arc<View>, Refusal> {
+pub(super) async fn settle(app: &App, input: Input) -> Result<Arc<View>, Refusal> {
     let known = app.now() + Nanos(2 * Nanos::TICK.0);
     app.send(input)?;
     app.taken_up(move |view| view.now >= known).await

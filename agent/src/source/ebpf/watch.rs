@@ -16,6 +16,7 @@ const WATCH_SOCKETS: u32 = 4;
 const WITH_SOCKET_STACKS: u32 = 1 << 15;
 const WITH_OFFSPRING: u32 = 1 << 14;
 const WATCH_SCHED: u32 = 8;
+const WATCH_FLOWS: u32 = 16;
 
 impl EbpfSource {
     /// Brings the kernel's watch list in line.
@@ -44,6 +45,7 @@ impl EbpfSource {
         if let Some(pids) = &wanted.sockets {
             add(Some(&Scope::Pids(pids.clone())), WATCH_SOCKETS);
         }
+        add(Some(&Scope::Pids(wanted.flows.clone())), WATCH_FLOWS);
         if wanted.socket_stacks {
             scope |= WITH_SOCKET_STACKS;
         }
