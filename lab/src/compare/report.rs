@@ -148,7 +148,13 @@ mod tests {
     }
 
     fn report(policy: Policy, p99_ms: f64) -> PipelineReport {
-        let phase = |rate, seconds, scheduled| PhaseReport { rate, seconds, scheduled, latency: latency(p99_ms) };
+        let phase = |rate, seconds, scheduled| PhaseReport {
+            rate,
+            seconds,
+            scheduled,
+            latency: latency(p99_ms),
+            traffic: None,
+        };
         let load = LoadReport {
             begin_ns: 0,
             record_bytes: 512,
