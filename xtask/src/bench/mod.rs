@@ -3,6 +3,7 @@
 
 mod draw;
 mod flame;
+mod load;
 mod page;
 mod profile;
 mod syscalls;
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     /// Write the numbers here as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Rounds of `profile`, about five minutes each, and of `switches`, half a minute each
+    /// Rounds of `profile`, about five minutes each, of `switches`, half a minute each, and of `load`, likewise, at least six
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
 }
@@ -34,6 +35,8 @@ enum Name {
     Draw,
     /// A flame graph of the last minute and of the last hour, at the socket, with 50,000 distinct stacks
     Flame,
+    /// Latencies by `tidegate-lab load` and by `pgbench -R`, in turns on one PostgreSQL
+    Load,
     /// Reading the settings page: ns a read, whole and with the expiry check
     Page,
     /// What profiling the whole host costs, beside perf and profile-bee
@@ -74,6 +77,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     match args.name {
         Name::Draw => draw::run(&bench)?,
         Name::Flame => flame::run(&bench)?,
+        Name::Load => load::run(&bench)?,
         Name::Page => page::run(&bench)?,
         Name::Profile => profile::run(&bench)?,
         Name::Switches => profile::switches::run(&bench)?,
