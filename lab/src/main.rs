@@ -14,6 +14,7 @@ mod net;
 mod out;
 mod parent;
 mod pipeline;
+mod plot;
 mod servers;
 mod sink;
 mod stop;

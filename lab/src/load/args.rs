@@ -84,4 +84,7 @@ pub(crate) struct LoadArgs {
     /// A compressed histogram a second, as HdrHistogram's own tools read it
     #[arg(long, value_name = "FILE")]
     pub(crate) hlog: Option<PathBuf>,
+    /// Latency over time and the curve of percentiles as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
 }

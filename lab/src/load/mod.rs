@@ -8,6 +8,7 @@ pub(crate) mod latency;
 mod law;
 mod live;
 mod payload;
+mod plot;
 mod random;
 mod records;
 mod report;
@@ -31,6 +32,7 @@ use interval_log::IntervalLog;
 use latency::{Keep, Latencies, Weighting};
 use law::{Law, Segment};
 use live::Live;
+use plot::Picture;
 pub(crate) use report::{LoadReport, PhaseReport};
 use schedule::{Phase, Schedule};
 use statements::Ready;
@@ -92,6 +94,11 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     let report = report_of(args, &plan, &outcome, measured_from);
     if let Some(path) = &args.hdr {
         report::write_distribution(path, &outcome.latencies.merged(|phase| phase >= measured_from))?;
+    }
+    if let Some(path) = &args.plot {
+        let (seconds, all) = (outcome.latencies.seconds(), &outcome.latencies.merged(|phase| phase >= measured_from));
+        let picture = Picture { title: &what, schedule: &schedule, measured_from, seconds, all, report: &report };
+        picture.write(path)?;
     }
     match &args.json {
         Some(path) => json_file(path, &report)?,

@@ -78,11 +78,11 @@ pub(super) fn run<'a>(plan: &'a Plan<'a>, ready: Vec<Ready>, live: Live<'a>, out
     failure.map_or(Ok(outcome), Err)
 }
 
-fn execute<'a>(
+fn execute(
     plan: &Plan<'_>,
     mut connection: Ready,
     walk: &Mutex<impl Iterator<Item = super::schedule::Due>>,
-    shared: &Mutex<Shared<'a>>,
+    shared: &Mutex<Shared<'_>>,
 ) -> Result<()> {
     loop {
         let next = lock(walk).next();
