@@ -101,7 +101,7 @@ impl ReportPage {
         self.add_alone(ReportWord::BytesOut, flush.bytes.0);
         self.add_alone(ReportWord::Flushes, 1);
         self.add_alone(ReportWord::FlushNs, flush.took.0);
-        let (bytes, us) = (flush.bytes.0, flush.took.as_micros());
+        let (bytes, us) = (flush.bytes.0, Nanos(flush.took.0.saturating_add(500)).as_micros());
         self.add_alone(ReportWord::FlushBytesSquared, bytes.wrapping_mul(bytes));
         self.add_alone(ReportWord::FlushBytesUs, bytes.wrapping_mul(us));
         self.add_alone(ReportWord::FlushUsSquared, us.wrapping_mul(us));

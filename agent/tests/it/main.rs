@@ -18,6 +18,7 @@ mod serve_roles;
 mod serve_routes;
 mod serve_stream;
 mod serve_watch;
+mod serve_watched;
 mod simulate;
 mod symbolize_hostile;
 mod symbolize_kit;

@@ -62,7 +62,7 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Answer {
+pub(crate) async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Answer {
     let len = body.len();
     let head =
         format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}");
