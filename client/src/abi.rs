@@ -1,12 +1,15 @@
 //! What passes between a pipeline and the agent: page layouts and JSON bodies. The agent uses the same types.
 
+mod evidence;
 mod json;
 mod page;
 mod posted;
 
+pub use evidence::{DescriptorJson, KernelGradeJson};
 pub use json::{
-    Applied, Boundary, Caps, DecisionJson, Goal, KnobRange, Knobs, LeaseTerms, Mode, Objective, OnExpiry,
-    OverrideRequest, Policy, Problem, Registration, RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
+    Applied, BeforeAfterJson, Boundary, Caps, CausesJson, DecisionJson, EffectJson, Goal, KnobRange, Knobs, LeaseTerms,
+    Mode, ModelJson, Objective, OnExpiry, OverrideRequest, Policy, PredictedJson, Problem, Registration,
+    RegistrationReply, SettingsReply, SignalsJson, WatchedProcess,
 };
 pub use posted::{Acknowledgement, BoundRange, BoundsRequest, ModeRequest, SignalsReport};
 

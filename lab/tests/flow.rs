@@ -207,7 +207,7 @@ fn a_comparison_prints_its_table_and_leaves_nothing_behind() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(table.contains("all, by seconds") && table.contains("greedy"), "{table}");
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    assert_eq!(report["pipelines"][0]["name"], "lab-fixed");
+    assert_eq!(report["pipelines"][0]["label"], "fixed");
     assert!(report["pipelines"][0]["pid"].as_u64().unwrap() > 0);
     assert_eq!(report["pipelines"][1]["received"]["sequence_gaps"], 0);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the report stays");

@@ -23,6 +23,11 @@ impl Bounds {
         Settings { batch: BatchSize(self.batch.default), interval: FlushInterval(self.interval.default) }
     }
 
+    /// Flush as soon as the sink is free: the shortest interval, and a batch size that never decides.
+    pub fn shortest(&self) -> Settings {
+        Settings { batch: BatchSize(self.batch.max), interval: FlushInterval(self.interval.min) }
+    }
+
     /// `settings` moved into the bounds, and which bound moved them.
     pub fn clamp(&self, settings: Settings) -> (Settings, Option<Boundary>) {
         let (batch, batch_by) = within(settings.batch.0, self.batch);

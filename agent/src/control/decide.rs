@@ -1,16 +1,20 @@
 //! One pipeline, one tick: state and signals in, a decision out.
 //!
-//! In the order of who may speak: a human, a pause, somebody else at the knob, signals that cannot be trusted, a queue
-//! that is about to overflow, and last the policy under its governor.
+//! In the order of who may speak: a human, a request, a pause, somebody else at the knob, a queue that is about to
+//! overflow, the breaker, signals that cannot be trusted, a change that did harm, and last the policy under its governor.
 
-use tidegate_client::abi::{Applied, Boundary, Knobs, Mode, OverrideRequest, Registration};
+use tidegate_client::abi::{Applied, Boundary, Mode, Policy};
 
-use crate::control::bounds::{Bounds, initial};
+use crate::control::breaker::{Position, Vitals};
 use crate::control::decision::{Basis, Decision, Reason};
-use crate::control::governor::{Governor, Hold, Urgency, Verdict};
-use crate::control::manual::HandOff;
-use crate::control::policy::regime::{self, HOT_BATCH, Load, Regime};
-use crate::signal::rate::Step;
+use crate::control::governor::{Hold, Urgency, Verdict};
+use crate::control::load::Load;
+use crate::control::policy::regime::HOT_BATCH;
+use crate::control::policy::{Predicted, Proposal, propose};
+pub use crate::control::state::{Hand, State, Tuning};
+use crate::control::state::{Signs, Stepped};
+use crate::control::trial::{Finding, SameLoad, Sample, Strictness};
+use crate::control::trim::{Factors, Knob, Turn, Wants};
 use crate::signal::{Degraded, Signals};
 use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
 
@@ -18,196 +22,15 @@ use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
 pub const PANIC_SHARE: f64 = 0.8;
 /// After a step the rate is told from few ticks: this long its refinements are part of the step.
 pub const SETTLING: Nanos = Nanos::from_millis(500);
+/// A load that has not stepped for so long is steady: the slow trim may begin.
+pub const STEADY: Nanos = Nanos::from_secs(60);
 
 /// Flush interval in a panic, microseconds: the queue is full of old events, so age decides nothing any more.
 const PANIC_INTERVAL_US: u64 = 5_000;
-
-/// Who holds the knobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hand {
-    /// The agent.
-    Agent,
-    /// A human, with these settings, until then.
-    Human(Settings, Option<Nanos>),
-    /// Somebody else, who was seen to use these settings.
-    Foreign(Settings),
-}
-
-/// Whether tuning goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tuning {
-    /// It does.
-    Running,
-    /// Settings stay where they are.
-    Paused,
-}
-
-/// What control remembers of a pipeline.
-#[derive(Clone, Debug)]
-pub struct State {
-    bounds: Bounds,
-    mode: Mode,
-    objective_ms: Option<u64>,
-    hand: Hand,
-    tuning: Tuning,
-    published: (Generation, Settings),
-    /// Settings on the page before the newest change of it.
-    before: Option<Settings>,
-    /// Where the controller stands: what is published, or in mode `observe` what it advises.
-    current: Settings,
-    /// Settings that a request put in force, not yet decided on.
-    due: Option<(Settings, Reason)>,
-    governor: Governor,
-    hand_off: HandOff,
-    regime: Option<Regime>,
-    settling: Option<(Nanos, Option<Step>)>,
-    signs: Signs,
-}
-
-/// Whether the signals have begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Signs {
-    Awaited,
-    Begun,
-    /// The last decision was a panic.
-    Panic,
-}
-
-impl State {
-    /// A pipeline that has just registered, and what its page held before.
-    pub fn new(registration: &Registration, resumed: Option<(Generation, Settings)>) -> Self {
-        let bounds = Bounds::new(&registration.knobs);
-        let (settings, generation) = initial(registration, resumed);
-        let before = resumed.map_or(Generation(0), |(generation, _)| generation);
-        // A page that must change its values does so by a decision like any other.
-        let due = (generation > before).then_some((settings, Reason::Registered));
-        let published = match resumed {
-            Some(page) if due.is_some() => page,
-            _ => (generation, settings),
-        };
-        Self {
-            bounds,
-            mode: registration.mode,
-            objective_ms: registration.objective.p99_ms,
-            hand: Hand::Agent,
-            tuning: Tuning::Running,
-            published,
-            before: None,
-            current: settings,
-            due,
-            governor: Governor::default(),
-            hand_off: HandOff::default(),
-            regime: None,
-            settling: None,
-            signs: Signs::Awaited,
-        }
-    }
-
-    /// The pipeline registered again: new terms, old generation.
-    pub fn register(&mut self, registration: &Registration, resumed: Option<(Generation, Settings)>) {
-        let seen = resumed.map_or(Generation(0), |(generation, _)| generation);
-        self.published.0 = self.published.0.max(seen);
-        self.bounds = Bounds::new(&registration.knobs);
-        self.mode = registration.mode;
-        self.objective_ms = registration.objective.p99_ms;
-        self.hand = match self.hand {
-            // The human's wish stands, within what the pipeline accepts now.
-            Hand::Human(settings, until) => Hand::Human(self.bounds.clamp(settings).0, until),
-            Hand::Foreign(_) | Hand::Agent => Hand::Agent,
-        };
-        self.hand_off = HandOff::default();
-        self.rest();
-    }
-
-    /// A human pins the knobs; what the request leaves out stays as it is.
-    pub fn pin(&mut self, request: &OverrideRequest, now: Nanos) {
-        let held = self.published.1;
-        let wanted = Settings {
-            batch: request.batch_bytes.map_or(held.batch, BatchSize),
-            interval: request.flush_interval_us.map_or(held.interval, FlushInterval),
-        };
-        self.hand = Hand::Human(self.bounds.clamp(wanted).0, request.ttl_s.map(|s| now + Nanos::from_secs(s)));
-    }
-
-    /// The knobs are free again, whoever held them.
-    pub fn free(&mut self) {
-        if self.hand != Hand::Agent {
-            self.hand = Hand::Agent;
-            self.hand_off = HandOff::default();
-            self.begin_anew();
-            self.due = Some((self.resting(), Reason::Freed));
-        }
-    }
-
-    /// Whether the agent may act from now on.
-    pub fn set_mode(&mut self, mode: Mode) {
-        if std::mem::replace(&mut self.mode, mode) != mode {
-            self.rest();
-        }
-    }
-
-    /// Other bounds; whatever lies outside moves in.
-    pub fn set_bounds(&mut self, knobs: &Knobs) {
-        self.bounds = Bounds::new(knobs);
-        if let Hand::Human(settings, until) = self.hand {
-            self.hand = Hand::Human(self.bounds.clamp(settings).0, until);
-        }
-        self.rest();
-    }
-
-    /// Back to the settings before the newest change of the page, if it has changed.
-    pub fn roll_back(&mut self) {
-        if let Some(before) = self.before.take() {
-            self.begin_anew();
-            self.due = Some((self.bounds.clamp(before).0, Reason::RolledBack));
-        }
-    }
-
-    fn rest(&mut self) {
-        self.begin_anew();
-        let wanted = self.resting();
-        if wanted != self.published.1 {
-            self.due = Some((wanted, Reason::Registered));
-        }
-    }
-
-    /// Tuning goes on, or settings stay where they are.
-    pub fn set_tuning(&mut self, tuning: Tuning) {
-        self.tuning = tuning;
-    }
-
-    /// Generation and settings on the page.
-    pub fn published(&self) -> (Generation, Settings) {
-        self.published
-    }
-
-    /// Who holds the knobs.
-    pub fn hand(&self) -> Hand {
-        self.hand
-    }
-
-    /// The mode in force.
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// The bounds in force.
-    pub fn bounds(&self) -> &Bounds {
-        &self.bounds
-    }
-
-    /// Settings on the page while nobody decides.
-    fn resting(&self) -> Settings {
-        if self.mode.acts() { self.bounds.clamp(self.published.1).0 } else { self.bounds.defaults() }
-    }
-
-    fn begin_anew(&mut self) {
-        self.signs = Signs::Awaited;
-        self.regime = None;
-        self.settling = None;
-        self.governor = Governor::default();
-    }
-}
+/// Share of the flushes that the sink's own pace begins, above which no knob decides anything.
+const SINK_DECIDES: f64 = 0.9;
+/// Flushes a second that the trim needs to see a tail.
+const ENOUGH_FLUSHES: f64 = 20.0;
 
 /// Decides about a pipeline at `now`.
 pub fn decide(state: &mut State, signals: &Signals, now: Nanos) -> Decision {
@@ -216,13 +39,28 @@ pub fn decide(state: &mut State, signals: &Signals, now: Nanos) -> Decision {
     {
         state.free();
     }
+    let stepped = signals.step.is_some() || signals.flushes.cost_step.is_some();
+    if stepped {
+        state.unsteady = Some(now);
+    }
+    let finding = state.trial.observe(now, Sample::of(signals), stepped);
     let publish = Publish { signals, now };
+    let mut decision = speak(state, &publish, finding.and_then(|found| found.back_to));
+    decision.effect = finding.map(|Finding { effect, .. }| effect);
+    decision
+}
+
+fn speak(state: &mut State, publish: &Publish<'_>, back_to: Option<Settings>) -> Decision {
+    let signals = publish.signals;
     if let Hand::Human(settings, until) = state.hand {
         state.due = None;
         return publish.put(state, settings, Reason::Override, Basis::Human(until));
     }
     if let Some((settings, reason)) = state.due.take() {
-        return publish.anew(state, settings, reason);
+        return publish.page(state, settings, reason, Basis::Reason);
+    }
+    if state.mode == Mode::Manual {
+        return publish.held(state, Reason::Manual, Basis::Reason);
     }
     if state.tuning == Tuning::Paused {
         return publish.standstill(state, Reason::Paused, Basis::Reason);
@@ -237,51 +75,151 @@ pub fn decide(state: &mut State, signals: &Signals, now: Nanos) -> Decision {
         return publish.held(state, Reason::Manual, Basis::Foreign(seen));
     }
     if let Some((bytes, capacity)) = overfull(signals) {
-        return panic(state, &publish, bytes, capacity);
+        return panic(state, publish, bytes, capacity);
+    }
+    if let Some(decision) = break_off(state, publish) {
+        return decision;
     }
     if let Some((reason, degraded)) = untrusted(signals) {
         return publish.standstill(state, reason, Basis::Signals(degraded));
     }
-    let Some(load) = Load::of(signals, state.objective_ms) else {
+    if let Some(settings) = back_to {
+        return take_back(state, publish, settings);
+    }
+    let Some(load) = Load::of(signals, state.objective, state.cpu_share) else {
         return publish.held(state, Reason::NoSignals, Basis::Signals(None));
     };
-    tune(state, &publish, &load)
+    tune(state, publish, &load)
+}
+
+/// The breaker's word, while it has one.
+fn break_off(state: &mut State, publish: &Publish<'_>) -> Option<Decision> {
+    if !state.mode.acts() {
+        return None;
+    }
+    let signals = publish.signals;
+    #[expect(clippy::cast_precision_loss, reason = "an objective is a few digits")]
+    let wanted = state.objective.p99_ms.map(|ms| ms as f64);
+    let expects_to_meet = wanted.zip(state.predicted).is_some_and(|(wanted, p)| p.p99_ms <= wanted);
+    let vitals = Vitals {
+        failed_per_s: signals.flushes.failed_per_s,
+        p99_over_wanted: signals.p99_ms.zip(wanted).filter(|_| expects_to_meet).map(|(p99, wanted)| p99 / wanted),
+        report_age: signals.report_age,
+    };
+    let changed = state.breaker.look(publish.now, &vitals);
+    match state.breaker.position() {
+        Position::Open(cause) => {
+            if changed {
+                state.begin_anew();
+                state.predicted = None;
+            }
+            let own = state.bounds.defaults();
+            Some(publish.put(state, own, Reason::BreakerOpen, Basis::Breaker(cause)))
+        }
+        Position::HalfOpen(_) | Position::Closed => None,
+    }
+}
+
+/// A change did harm: back to what was before it, and hands off for a while.
+fn take_back(state: &mut State, publish: &Publish<'_>, settings: Settings) -> Decision {
+    state.breaker.rolled_back(publish.now);
+    state.trial.quarantine(publish.now);
+    state.trim.interrupt();
+    state.predicted = None;
+    let settings = state.bounds.clamp(settings).0;
+    publish.page(state, settings, Reason::RollBack, Basis::Reason)
 }
 
 fn tune(state: &mut State, publish: &Publish<'_>, load: &Load) -> Decision {
-    let now = publish.now;
-    if publish.signals.step.is_some() {
-        state.settling = Some((now + SETTLING, publish.signals.step));
-        state.regime = None; // Hysteresis is for drift: after a step the regime is told from the rate alone.
+    let (now, signals) = (publish.now, publish.signals);
+    if let Some(step) = signals.step {
+        state.settling = Some((now + SETTLING, Stepped::Rate(step)));
+        state.memory.forget_regime();
+    } else if let Some(step) = signals.flushes.cost_step.filter(|_| state.policy == Policy::Model) {
+        state.settling = Some((now + SETTLING, Stepped::Cost(step)));
     }
     if state.settling.is_some_and(|(until, _)| now >= until) {
         state.settling = None;
     }
-    let step = state.settling.and_then(|(_, step)| step);
-    let regime = regime::regime(state.regime, load.rate);
-    state.regime = Some(regime);
-    let proposal = regime::propose(regime, load);
-    let (urgency, reason, basis) = match (state.signs, step) {
-        (Signs::Awaited, _) => (Urgency::Step, Reason::Start, Basis::Proposal(proposal, load.rate)),
-        (_, Some(step)) if step.to.0 > step.from.0 => (Urgency::Step, Reason::StepRise, Basis::Step(step, proposal)),
-        (_, Some(step)) => (Urgency::Step, Reason::StepFall, Basis::Step(step, proposal)),
-        (signs, None) => {
-            let urgency = if signs == Signs::Panic { Urgency::Step } else { Urgency::Steady };
-            let reason = match regime {
-                Regime::Cold => Reason::Cold,
-                Regime::Warm => Reason::Warm,
-                Regime::Hot => Reason::Hot,
-            };
-            (urgency, reason, Basis::Proposal(proposal, load.rate))
-        }
+    let step = state.settling.map(|(_, step)| step);
+    let proposal = propose(state.policy, &mut state.memory, load, &state.bounds);
+    let turn = trim(state, load, now);
+    let wanted = scaled(proposal.settings, state.trim.factors());
+    let of_load = Basis::Proposal(proposal, load.rate);
+    let (urgency, reason, basis) = match (state.signs, step, turn) {
+        (Signs::Awaited, ..) => (Urgency::Step, Reason::Start, of_load),
+        (_, Some(step), _) => (Urgency::Step, step.reason(), step.basis(proposal)),
+        (Signs::Panic, ..) => (Urgency::Step, Reason::of(&proposal), of_load),
+        (_, None, Turn::Probe) => (Urgency::Probe, Reason::Probe, of_load),
+        (_, None, Turn::Step) => (Urgency::Probe, Reason::Trim, of_load),
+        (_, None, Turn::None) => (Urgency::Steady, Reason::of(&proposal), of_load),
     };
     state.signs = Signs::Begun;
-    match state.governor.govern(state.current, proposal.settings, &state.bounds, urgency, now) {
-        Verdict::Change(settings, bound_by) => publish.change(state, settings, reason, basis, bound_by),
+    if urgency == Urgency::Steady
+        && let Some(why) = still(state, load, now)
+    {
+        let reason = if why == Hold::Quarantine { Reason::Quarantine } else { Reason::Steady };
+        return publish.held(state, reason, Basis::Held(why, proposal, load.rate));
+    }
+    match state.governor.govern(state.current, wanted, &state.bounds, urgency, now) {
+        Verdict::Change(settings, bound_by) => {
+            let same = if urgency == Urgency::Step { SameLoad::No } else { SameLoad::Yes };
+            publish.change(state, settings, reason, basis, bound_by, (proposal.predicted, same))
+        }
         Verdict::Hold(hold) => {
             let reason = if hold == Hold::Deadband { Reason::Steady } else { Reason::Dwell };
             publish.held(state, reason, Basis::Held(hold, proposal, load.rate))
         }
+    }
+}
+
+/// Why nothing is to be done at a steady load, whatever the policy proposes.
+fn still(state: &State, load: &Load, now: Nanos) -> Option<Hold> {
+    if state.trial.quarantined(now).is_some() {
+        Some(Hold::Quarantine)
+    } else if state.mode == Mode::Canary && state.trial.is_running() {
+        Some(Hold::OnTrial)
+    } else if state.policy == Policy::Model && load.flushes.causes.is_some_and(|c| c.backlog.0 > SINK_DECIDES) {
+        Some(Hold::SinkDecides)
+    } else {
+        None
+    }
+}
+
+/// One tick of the slow trim, where the load is steady enough for it.
+fn trim(state: &mut State, load: &Load, now: Nanos) -> Turn {
+    let steady = state.unsteady.is_none_or(|then| now.since(then) >= STEADY);
+    let busy_enough = load.flushes.per_s.is_some_and(|per_s| per_s >= ENOUGH_FLUSHES);
+    let free = state.mode == Mode::On && state.trial.quarantined(now).is_none();
+    let knob = load.flushes.causes.and_then(|causes| match (causes.age.0, causes.size.0) {
+        (age, _) if age > 0.5 => Some(Knob::Interval),
+        (_, size) if size > 0.5 => Some(Knob::Batch),
+        _ => None,
+    });
+    match knob.filter(|_| state.policy == Policy::Model && steady && busy_enough && free) {
+        None => {
+            state.trim.interrupt();
+            Turn::None
+        }
+        Some(knob) => {
+            #[expect(clippy::cast_precision_loss, reason = "an objective is a few digits")]
+            let p99_ms = state.objective.p99_ms.map(|ms| ms as f64);
+            let wants = Wants { goal: state.objective.goal, p99_ms, busy_cap: load.busy_cap() };
+            state.trim.observe(now, state.trial.newest(), &wants, knob)
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a factor between a half and two on a number of a few digits"
+)]
+fn scaled(settings: Settings, by: Factors) -> Settings {
+    Settings {
+        batch: BatchSize((settings.batch.0 as f64 * by.batch) as u64),
+        interval: FlushInterval((settings.interval.0 as f64 * by.interval) as u64),
     }
 }
 
@@ -294,7 +232,9 @@ fn panic(state: &mut State, publish: &Publish<'_>, bytes: u64, capacity: u64) ->
     };
     let basis = Basis::Queue(bytes, capacity);
     match state.governor.govern(state.current, wanted, &state.bounds, Urgency::Panic, publish.now) {
-        Verdict::Change(settings, bound_by) => publish.change(state, settings, Reason::Panic, basis, bound_by),
+        Verdict::Change(settings, bound_by) => {
+            publish.change(state, settings, Reason::Panic, basis, bound_by, (None, SameLoad::No))
+        }
         Verdict::Hold(_) => publish.held(state, Reason::Panic, basis),
     }
 }
@@ -307,7 +247,7 @@ fn overfull(signals: &Signals) -> Option<(u64, u64)> {
     (bytes as f64 >= PANIC_SHARE * capacity as f64).then_some((bytes, capacity))
 }
 
-/// Why these signals are no ground for a change. Kernel evidence that is missing is none: this policy does not use it.
+/// Why these signals are no ground for a change. Kernel evidence that is missing is none: no policy needs it.
 fn untrusted(signals: &Signals) -> Option<(Reason, Option<Degraded>)> {
     signals.degraded.iter().find_map(|degraded| {
         let reason = match degraded {
@@ -315,7 +255,7 @@ fn untrusted(signals: &Signals) -> Option<(Reason, Option<Degraded>)> {
             Degraded::NoReport => Reason::NoSignals,
             Degraded::Stale(_) => Reason::Stale,
             Degraded::Lost("undecodable", _) => Reason::Lossy,
-            Degraded::Lost(..) | Degraded::Missing(_) | Degraded::Reset(_) => return None,
+            _ => return None,
         };
         Some((reason, Some(*degraded)))
     })
@@ -338,19 +278,15 @@ impl Publish<'_> {
     }
 
     /// As `put`, with a new generation in any case: the pipeline shall take the values again.
-    fn anew(&self, state: &mut State, settings: Settings, reason: Reason) -> Decision {
-        self.page(state, settings, reason, Basis::Reason)
-    }
-
     fn page(&self, state: &mut State, settings: Settings, reason: Reason, basis: Basis) -> Decision {
         let from = state.published.1;
-        state.before = Some(from);
+        state.previous = Some(from);
         state.published = (Generation(state.published.0.0.saturating_add(1)), settings);
         state.current = settings;
         self.decision(state, Applied::Applied, from, reason, basis, None)
     }
 
-    /// The controller moves: applied in mode `on`, advised in mode `observe`.
+    /// The controller moves: applied where it may act, advised in mode `observe`.
     fn change(
         &self,
         state: &mut State,
@@ -358,11 +294,15 @@ impl Publish<'_> {
         reason: Reason,
         basis: Basis,
         bound_by: Option<Boundary>,
+        (predicted, load): (Option<Predicted>, SameLoad),
     ) -> Decision {
         let from = std::mem::replace(&mut state.current, settings);
         let applied = if state.mode.acts() {
-            state.before = Some(state.published.1);
+            state.previous = Some(state.published.1);
             state.published = (Generation(state.published.0.0.saturating_add(1)), settings);
+            state.predicted = predicted;
+            let strictness = if state.mode == Mode::Canary { Strictness::Canary } else { Strictness::Usual };
+            state.trial.begin(self.now, from, predicted, strictness, load);
             Applied::Applied
         } else {
             Applied::Advised
@@ -397,10 +337,19 @@ impl Publish<'_> {
             applied,
             settings: state.current,
             from,
+            policy: state.policy,
             reason,
             basis,
             bound_by,
             signals: self.signals.clone(),
+            effect: None,
         }
+    }
+}
+
+/// The reason of a proposal at a steady load.
+impl Reason {
+    fn of(proposal: &Proposal) -> Self {
+        proposal.because.reason()
     }
 }

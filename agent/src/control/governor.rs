@@ -11,6 +11,8 @@ use crate::units::{BatchSize, FlushInterval, Nanos, Settings};
 
 /// Differences below this share are not worth a change.
 pub const DEADBAND: f64 = 0.10;
+/// Intervals closer than this are the same, microseconds: a timer is no finer.
+const LEAST_US: u64 = 100;
 /// Largest step up, as a factor.
 pub const UP: f64 = 1.25;
 /// Largest step down, as a factor.
@@ -31,6 +33,8 @@ pub enum Urgency {
     Step,
     /// The queue is about to overflow.
     Panic,
+    /// The slow trim asks what a small change does; it keeps its own slow time.
+    Probe,
 }
 
 /// What the governor allows.
@@ -51,6 +55,12 @@ pub enum Hold {
     Dwell,
     /// The reversal before it is too recent.
     Reversal,
+    /// A change was taken back a short while ago.
+    Quarantine,
+    /// The change before it is still on trial.
+    OnTrial,
+    /// The sink's pace begins the flushes: neither knob decides anything.
+    SinkDecides,
 }
 
 /// What the governor remembers of a pipeline.
@@ -89,6 +99,7 @@ impl Governor {
                 (self.changed, self.batch, self.interval) = (Some(now), None, None);
                 Verdict::Change(clamped, bound_by)
             }
+            Urgency::Probe => Verdict::Change(clamped, bound_by),
             Urgency::Steady => self.steady(current, clamped, bound_by, bounds, now),
         }
     }
@@ -133,7 +144,8 @@ impl Governor {
 #[expect(clippy::cast_precision_loss, reason = "a comparison within a tenth")]
 fn apart(a: Settings, b: Settings) -> bool {
     let far = |a: u64, b: u64| a.abs_diff(b) as f64 > DEADBAND * a.max(b) as f64;
-    far(a.batch.0, b.batch.0) || far(a.interval.0, b.interval.0)
+    let intervals = (a.interval.0, b.interval.0);
+    far(a.batch.0, b.batch.0) || (far(intervals.0, intervals.1) && intervals.0.abs_diff(intervals.1) > LEAST_US)
 }
 
 fn direction(from: u64, to: u64) -> Option<Direction> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tidegate_client::abi::{Applied, DecisionJson};
 
 use crate::control::decision::{Decision, Reason};
+use crate::control::trial::Effect;
 use crate::units::{Nanos, PipelineName};
 
 /// Decisions kept of a pipeline.
@@ -28,7 +29,24 @@ pub struct Log {
 
 impl Log {
     /// Keeps the decision when it is worth it, and returns what was kept.
-    pub fn note(&mut self, name: &PipelineName, decision: &Decision) -> Option<DecisionJson> {
+    ///
+    /// The effect of a change is known some seconds after it. The change is then returned once more with its effect, under
+    /// its old sequence number, before whatever this tick decided.
+    pub fn note(&mut self, name: &PipelineName, decision: &Decision) -> Vec<DecisionJson> {
+        let told = decision.effect.and_then(|effect| self.tell(effect));
+        told.into_iter().chain(self.keep(name, decision)).collect()
+    }
+
+    /// The newest applied change learns what it did.
+    fn tell(&mut self, effect: Effect) -> Option<DecisionJson> {
+        let kept = Arc::make_mut(&mut self.kept);
+        let change = kept.iter_mut().rev().find(|d| d.applied == Applied::Applied && d.effect.is_none())?;
+        let change = Arc::make_mut(change);
+        change.effect = Some(effect.to_json());
+        Some(change.clone())
+    }
+
+    fn keep(&mut self, name: &PipelineName, decision: &Decision) -> Option<DecisionJson> {
         if !self.is_news(decision) {
             return None;
         }
@@ -75,6 +93,13 @@ impl Log {
 fn holds(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::NoSignals | Reason::Stale | Reason::BadReport | Reason::Lossy | Reason::Manual | Reason::Paused
+        Reason::NoSignals
+            | Reason::Stale
+            | Reason::BadReport
+            | Reason::Lossy
+            | Reason::Manual
+            | Reason::Paused
+            | Reason::Quarantine
+            | Reason::BreakerOpen
     )
 }

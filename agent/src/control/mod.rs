@@ -4,14 +4,20 @@
 //! human asked for are state. Nothing here reads a clock, waits, or writes a page.
 
 pub mod bounds;
+pub mod breaker;
 pub mod budget;
 pub mod decide;
 pub mod decision;
 pub mod demand;
 pub mod governor;
+pub mod load;
 pub mod log;
 pub mod manual;
 pub mod policy;
+pub mod share;
+pub mod state;
+pub mod trial;
+pub mod trim;
 
 pub use bounds::{Bounds, initial};
 pub use decide::{State, decide};

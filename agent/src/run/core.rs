@@ -16,6 +16,7 @@ use crate::control::decide::{Hand, State, Tuning, decide};
 pub use crate::control::demand::{CpuSampling, Recording, Standing};
 use crate::control::demand::{Demand, Need};
 use crate::control::log::Log;
+use crate::control::share::divide;
 use crate::event::{Body, Comm, Decoder, Event, Input, Mapping, Process, RawBatch};
 use crate::serve::view::{PipelineView, TuningState};
 use crate::signal::{Signals, Tracker};
@@ -29,6 +30,8 @@ pub struct CoreConfig {
     pub standing: Standing,
     /// How much is kept.
     pub limits: Limits,
+    /// CPU time that the tuned pipelines divide among them, cores; absent for as much as there is.
+    pub cpu_budget: Option<f64>,
 }
 
 /// What came of a tick.
@@ -225,7 +228,7 @@ impl Core {
             Input::Report { .. } => {}
             Input::Ack { name, ack: _ } => self.with(name, |pipeline| pipeline.alive = now),
             Input::Bound { name, uid: _, knobs } => self.with(name, |pipeline| pipeline.bound(*knobs)),
-            Input::RollBack { name, uid: _ } => self.with(name, |pipeline| pipeline.state.roll_back()),
+            Input::RollBack { name, uid: _ } => self.with(name, |pipeline| pipeline.state.roll_back(now)),
             Input::SetMode { name, uid: _, mode } => self.with(name, |pipeline| pipeline.state.set_mode(*mode)),
             Input::Pause => self.set_tuning(Tuning::Paused),
             Input::Resume => self.set_tuning(Tuning::Running),
@@ -241,7 +244,11 @@ impl Core {
         registration: &Registration,
         resumed: Option<(Generation, Settings)>,
     ) {
-        let registration = Arc::new(registration.clone());
+        let mut registration = registration.clone();
+        if registration.watch.is_some() {
+            registration.mode = Mode::Observe; // The socket refuses any other; a recording may hold anything.
+        }
+        let registration = Arc::new(registration);
         if let Some(pipeline) = self.pipelines.get_mut(name) {
             pipeline.bounds = narrowed(&registration.knobs, &pipeline.registration.knobs, &pipeline.bounds);
             let bounded = Registration { knobs: pipeline.bounds, ..Registration::clone(&registration) };
@@ -249,7 +256,7 @@ impl Core {
             (pipeline.pid, pipeline.start_ticks, pipeline.uid) = (pid, start_ticks, uid);
             pipeline.registration = registration;
             pipeline.alive = now;
-            pipeline.tracker = Tracker::default();
+            pipeline.tracker = tracker(&pipeline.registration);
             return;
         }
         if self.pipelines.len() >= self.config.limits.pipelines {
@@ -262,9 +269,9 @@ impl Core {
             start_ticks,
             uid,
             bounds: registration.knobs,
+            tracker: tracker(&registration),
             registration,
             alive: now,
-            tracker: Tracker::default(),
             signals: Signals::default(),
             state,
             log: Log::default(),
@@ -298,6 +305,7 @@ impl Core {
         let mut outcome = TickOutcome { now, gone: std::mem::take(&mut self.gone), ..TickOutcome::default() };
         // A name that came back within the tick has a page again.
         outcome.gone.retain(|name| !self.pipelines.contains_key(name));
+        self.divide_cpu();
         let nothing = crate::aggregate::window::PipelineWindow::default();
         for (name, pipeline) in &mut self.pipelines {
             let seen = window.pipelines.get(name).unwrap_or(&nothing);
@@ -316,6 +324,15 @@ impl Core {
         outcome
     }
 
+    /// Each tuned pipeline's share of the common budget, by what it used in the tick before.
+    fn divide_cpu(&mut self) {
+        let Some(budget) = self.config.cpu_budget else { return };
+        let used: Vec<Option<f64>> = self.pipelines.values().map(|p| p.signals.cpu_cores()).collect();
+        for (pipeline, share) in self.pipelines.values_mut().zip(divide(budget, &used)) {
+            pipeline.state.set_cpu_share(Some(share));
+        }
+    }
+
     /// A pipeline without a report page lives by its leases: when they have lapsed it is on its own defaults, and gone.
     fn drop_lapsed(&mut self, now: Nanos) {
         let lapsed: Vec<PipelineName> = self
@@ -324,7 +341,9 @@ impl Core {
             .filter(|(_, pipeline)| {
                 let terms = &pipeline.registration.lease;
                 let life = Nanos::from_millis(terms.ttl_ms.saturating_add(terms.hold_ms));
-                pipeline.registration.report.is_none() && now.since(pipeline.alive) > life
+                pipeline.registration.report.is_none()
+                    && pipeline.registration.watch.is_none()
+                    && now.since(pipeline.alive) > life
             })
             .map(|(name, _)| name.clone())
             .collect();
@@ -333,6 +352,11 @@ impl Core {
             self.aggregator.forget(name);
         }
     }
+}
+
+/// Follows a pipeline by its report, or by the kernel alone where it is only watched.
+fn tracker(registration: &Registration) -> Tracker {
+    registration.watch.as_ref().map_or_else(Tracker::default, |watch| Tracker::watching(watch.event_bytes))
 }
 
 impl Pipeline {

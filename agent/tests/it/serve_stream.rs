@@ -170,6 +170,9 @@ fn decided(count: u64) -> PipelineView {
             reason: "warm".to_owned(),
             explanation: "in a sentence".to_owned(),
             bound_by: None,
+            model: None,
+            predicted: None,
+            effect: None,
             signals: SignalsJson::default(),
         })
     };

@@ -220,7 +220,7 @@ pub enum OnExpiry {
 pub struct RegistrationReply {
     /// Name under which the pipeline is known.
     pub name: String,
-    /// The settings page: a path to open read-only.
+    /// The settings page: a path to open read-only; empty where a process is only watched.
     pub settings_page: PathBuf,
     /// Order of the values in a slot.
     pub values: Vec<String>,
@@ -289,6 +289,27 @@ pub struct SignalsJson {
     pub flush_ms: Option<f64>,
     /// Flushes per second.
     pub flushes_per_s: Option<f64>,
+    /// Time from the begin of one flush to that of the next, ms.
+    #[serde(default)]
+    pub flush_gap_ms: Option<f64>,
+    /// Share of the time in which a flush is in flight.
+    #[serde(default)]
+    pub busy_share: Option<f64>,
+    /// Shares of the newest flushes by why they began.
+    #[serde(default)]
+    pub flush_causes: Option<CausesJson>,
+    /// Flushes that failed, a second.
+    #[serde(default)]
+    pub flush_errors_per_s: Option<f64>,
+    /// Learnt fixed cost of a flush, ms.
+    #[serde(default)]
+    pub flush_fixed_ms: Option<f64>,
+    /// Learnt cost of a KiB in a flush, microseconds.
+    #[serde(default)]
+    pub flush_per_kib_us: Option<f64>,
+    /// Share of the time in which senders had to wait for room in the queue.
+    #[serde(default)]
+    pub stalled_share: Option<f64>,
     /// System calls per event: kernel evidence.
     pub syscalls_per_event: Option<f64>,
     /// CPU time per event, microseconds: kernel evidence.
@@ -297,8 +318,26 @@ pub struct SignalsJson {
     pub switches_per_flush: Option<f64>,
     /// 99th percentile of the latency of the newest window, ms.
     pub p99_ms: Option<f64>,
+    /// What the kernel alone tells of the process, beside the numbers above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Box<super::KernelGradeJson>>,
     /// Why a signal is missing or doubtful.
     pub degraded: Vec<String>,
+}
+
+/// Shares of flushes by why they began; they add up to one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CausesJson {
+    /// The oldest event was old enough.
+    pub age: f64,
+    /// The batch was full.
+    pub size: f64,
+    /// The sink had become idle, and more than a batch waited.
+    pub backlog: f64,
+    /// The queue was nearly full.
+    pub panic: f64,
+    /// All events together had waited as long as a flush costs.
+    pub waiting: f64,
 }
 
 /// A decision as the socket shows it.
@@ -330,8 +369,69 @@ pub struct DecisionJson {
     pub explanation: String,
     /// Which limit bound the result, if one did.
     pub bound_by: Option<Boundary>,
+    /// What the policy `model` reckoned with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelJson>,
+    /// What was expected of the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<PredictedJson>,
+    /// What was measured of them; a change learns it some seconds later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<EffectJson>,
     /// Inputs.
     pub signals: SignalsJson,
+}
+
+/// What the policy `model` reckoned with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelJson {
+    /// Fixed cost of a flush, ms.
+    pub fixed_ms: f64,
+    /// Cost of a KiB, microseconds; absent while the sizes are too alike to tell.
+    pub per_kib_us: Option<f64>,
+    /// Events a second that it was made for.
+    pub rate: f64,
+    /// Cap on the share of the time in which a flush is in flight.
+    pub busy_cap: f64,
+    /// Candidate: shortest interval under the caps, microseconds.
+    pub by_caps_us: f64,
+    /// Candidate: longest interval within the wanted p99, microseconds.
+    pub by_objective_us: Option<f64>,
+}
+
+/// What is expected of settings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictedJson {
+    /// 99th percentile of the latency, ms.
+    pub p99_ms: f64,
+    /// Share of the time in which a flush is in flight.
+    pub busy_share: f64,
+}
+
+/// What was measured of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EffectJson {
+    /// How long after it, ms.
+    pub after_ms: u64,
+    /// Whether rate and cost of a flush stayed what they were; if not, the numbers tell more of the load than of the change.
+    pub same_load: bool,
+    /// 99th percentile of the latency, ms.
+    pub p99_ms: BeforeAfterJson,
+    /// Share of the time in which a flush is in flight.
+    pub busy_share: BeforeAfterJson,
+    /// CPU time per event, microseconds.
+    pub cpu_us_per_event: BeforeAfterJson,
+    /// Flushes a second.
+    pub flushes_per_s: BeforeAfterJson,
+}
+
+/// One number before a change and after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BeforeAfterJson {
+    /// Before.
+    pub before: Option<f64>,
+    /// After.
+    pub after: Option<f64>,
 }
 
 /// What became of a decision.

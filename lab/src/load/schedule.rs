@@ -22,6 +22,13 @@ pub(crate) struct Phase {
     pub(crate) span: Nanos,
 }
 
+impl Phase {
+    /// Records due in it, when they come evenly.
+    pub(crate) fn records(&self) -> u64 {
+        u64::try_from(u128::from(self.rate) * u128::from(self.span.0) / u128::from(SECOND)).unwrap_or(u64::MAX)
+    }
+}
+
 /// One phase after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Phases(pub(crate) Vec<Phase>);

@@ -5,9 +5,10 @@
 //! than the time the batch takes to fill at the newest rate: a long limit left over from a busy time is what ruins the
 //! tail after the load has fallen, and a limit just above the fill time lets the batch fill first.
 
-use crate::signal::Signals;
+use crate::control::load::Load;
+use crate::control::policy::{Because, Proposal, rounded};
 use crate::signal::exact::ln;
-use crate::units::{BatchSize, EventsPerSec, FlushInterval, Settings};
+use crate::units::EventsPerSec;
 
 /// Below this rate the regime is cold.
 pub const WARM_FROM: EventsPerSec = EventsPerSec(1_000.0);
@@ -29,8 +30,6 @@ pub const FILL_SLACK: f64 = 1.25;
 pub const OBJECTIVE_SHARE: f64 = 0.8;
 /// Shortest interval an objective can ask for.
 const SHORTEST_INTERVAL_US: f64 = 1_000.0;
-/// Size assumed for events of which none was seen.
-const ASSUMED_EVENT_BYTES: f64 = 512.0;
 
 /// Where the load stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,32 +42,6 @@ pub enum Regime {
     Hot,
 }
 
-/// What the policy looks at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Load {
-    /// Rolling rate.
-    pub rate: EventsPerSec,
-    /// Newest rate.
-    pub newest: EventsPerSec,
-    /// Mean size of an event, bytes.
-    pub event_bytes: Option<f64>,
-    /// Mean duration of a flush, ms.
-    pub flush_ms: Option<f64>,
-    /// Wanted p99, ms.
-    pub objective_ms: Option<u64>,
-}
-
-/// What the policy proposes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Proposal {
-    /// The regime.
-    pub regime: Regime,
-    /// The settings.
-    pub settings: Settings,
-    /// What set the age limit.
-    pub age: Age,
-}
-
 /// What set the age limit of a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
@@ -78,20 +51,6 @@ pub enum Age {
     Fill,
     /// The wanted p99.
     Objective,
-}
-
-impl Load {
-    /// The load as the signals tell it; nothing when the rate is not known.
-    pub fn of(signals: &Signals, objective_ms: Option<u64>) -> Option<Self> {
-        let rate = signals.rate?;
-        Some(Self {
-            rate,
-            newest: signals.newest_rate.unwrap_or(rate),
-            event_bytes: signals.event_bytes,
-            flush_ms: signals.flushes.duration_ms,
-            objective_ms,
-        })
-    }
 }
 
 /// The regime at `rate`, when it was `before`.
@@ -108,7 +67,7 @@ pub fn regime(before: Option<Regime>, rate: EventsPerSec) -> Regime {
 
 /// What the settings should be at `load`, in `regime`.
 pub fn propose(regime: Regime, load: &Load) -> Proposal {
-    let event_bytes = load.event_bytes.filter(|b| b.is_finite()).unwrap_or(ASSUMED_EVENT_BYTES).clamp(1.0, HOT_BATCH);
+    let event_bytes = load.event_bytes().min(HOT_BATCH);
     let fill_us = |batch: f64, rate: f64| FILL_SLACK * 1e6 * batch / (rate.max(1.0) * event_bytes);
     let at_edge = fill_us(HOT_BATCH, HOT_FROM.0).clamp(COLD_INTERVAL_US, LONGEST_INTERVAL_US);
     let (batch, by_regime) = match regime {
@@ -125,39 +84,34 @@ pub fn propose(regime: Regime, load: &Load) -> Proposal {
     if by_fill < interval {
         (interval, age) = (by_fill, Age::Fill);
     }
-    if let Some(objective_ms) = load.objective_ms {
+    if let Some(objective_ms) = load.objective.p99_ms {
         #[expect(clippy::cast_precision_loss, reason = "an objective is a few digits")]
-        let budget = OBJECTIVE_SHARE * objective_ms as f64 - load.flush_ms.unwrap_or(0.0);
+        let budget = OBJECTIVE_SHARE * objective_ms as f64 - load.flushes.duration_ms.unwrap_or(0.0);
         let by_objective = (1e3 * budget).max(SHORTEST_INTERVAL_US);
         if by_objective < interval {
             (interval, age) = (by_objective, Age::Objective);
         }
     }
-    Proposal { regime, settings: rounded(batch, interval), age }
-}
-
-/// Whole KiB and tenths of a millisecond: what a human reads, and no digits that mean nothing.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both lie within fixed positive bounds")]
-fn rounded(batch: f64, interval_us: f64) -> Settings {
-    Settings {
-        batch: BatchSize((batch / 1_024.0).round() as u64 * 1_024),
-        interval: FlushInterval((interval_us / 100.0).round() as u64 * 100),
-    }
+    Proposal { settings: rounded(batch, interval), because: Because::Regime(regime, age), predicted: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Nanos;
+    use crate::signal::flush::Flushes;
+    use crate::units::{BatchSize, FlushInterval, Nanos, Settings};
     use proptest::prelude::*;
+    use tidegate_client::abi::Objective;
 
     fn load(rate: f64) -> Load {
         Load {
             rate: EventsPerSec(rate),
             newest: EventsPerSec(rate),
             event_bytes: Some(512.0),
-            flush_ms: Some(10.0),
-            objective_ms: None,
+            flushes: Flushes { duration_ms: Some(10.0), ..Flushes::default() },
+            cpu_cores: None,
+            objective: Objective::default(),
+            cpu_share: None,
         }
     }
 
@@ -207,15 +161,17 @@ mod tests {
     fn the_age_limit_follows_the_newest_rate_when_it_rises() {
         let load = Load { newest: EventsPerSec(200_000.0), ..load(30_000.0) };
         let proposal = propose(Regime::Warm, &load);
-        assert_eq!(proposal.age, Age::Fill);
-        assert_eq!(proposal.settings.interval, FlushInterval(5_700));
+        assert_eq!(proposal.because, Because::Regime(Regime::Warm, Age::Fill));
+        assert_eq!(proposal.settings.interval, FlushInterval(5_650));
     }
 
     #[test]
     fn a_wanted_p99_caps_the_age_limit() {
-        let load = Load { objective_ms: Some(20), ..load(60_000.0) };
+        let objective = Objective { p99_ms: Some(20), ..Objective::default() };
+        let load = Load { objective, ..load(60_000.0) };
         let proposal = propose(Regime::Hot, &load);
-        assert_eq!((proposal.age, proposal.settings.interval), (Age::Objective, FlushInterval(6_000)));
+        assert_eq!(proposal.because, Because::Regime(Regime::Hot, Age::Objective));
+        assert_eq!(proposal.settings.interval, FlushInterval(6_000));
     }
 
     proptest! {
@@ -228,8 +184,9 @@ mod tests {
                 rate: EventsPerSec(rate),
                 newest: EventsPerSec(newest),
                 event_bytes: Some(bytes),
-                flush_ms: Some(flush),
-                objective_ms: objective,
+                flushes: Flushes { duration_ms: Some(flush), ..Flushes::default() },
+                objective: Objective { p99_ms: objective, ..Objective::default() },
+                ..load(1.0)
             };
             let Settings { batch, interval } = propose(regime(None, load.rate), &load).settings;
             prop_assert!((64 << 10..=512 << 10).contains(&batch.0), "{batch:?}");

@@ -1,0 +1,264 @@
+//! What control remembers of one pipeline, and how requests change it: registrations, pins, modes, roll-backs in; a state
+//! to decide from out. Decides nothing itself.
+
+use tidegate_client::abi::{Knobs, Mode, Objective, OverrideRequest, Policy, Registration};
+
+use crate::control::bounds::{Bounds, initial};
+use crate::control::breaker::{Breaker, Position};
+use crate::control::decision::{Basis, Reason};
+use crate::control::governor::Governor;
+use crate::control::manual::HandOff;
+use crate::control::policy::{Memory, Predicted};
+use crate::control::trial::Trial;
+use crate::control::trim::Trim;
+use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
+
+/// Who holds the knobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hand {
+    /// The agent.
+    Agent,
+    /// A human, with these settings, until then.
+    Human(Settings, Option<Nanos>),
+    /// Somebody else, who was seen to use these settings.
+    Foreign(Settings),
+}
+
+/// Whether tuning goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tuning {
+    /// It does.
+    Running,
+    /// Settings stay where they are.
+    Paused,
+}
+
+/// What control remembers of a pipeline.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(super) bounds: Bounds,
+    pub(super) mode: Mode,
+    pub(super) policy: Policy,
+    pub(super) objective: Objective,
+    /// Its share of a common budget of CPU time, cores.
+    pub(super) cpu_share: Option<f64>,
+    pub(super) hand: Hand,
+    pub(super) tuning: Tuning,
+    pub(super) published: (Generation, Settings),
+    /// Where the controller stands: what is published, or in mode `observe` what it advises.
+    pub(super) current: Settings,
+    /// What was published before: a roll-back goes there.
+    pub(super) previous: Option<Settings>,
+    /// Settings that a request put in force, not yet decided on.
+    pub(super) due: Option<(Settings, Reason)>,
+    pub(super) governor: Governor,
+    pub(super) hand_off: HandOff,
+    pub(super) memory: Memory,
+    pub(super) trial: Trial,
+    pub(super) breaker: Breaker,
+    pub(super) trim: Trim,
+    /// What the settings in force are expected to come to.
+    pub(super) predicted: Option<Predicted>,
+    /// A step of the load and what to say of it, until then.
+    pub(super) settling: Option<(Nanos, Stepped)>,
+    /// When rate or cost of a flush last stepped.
+    pub(super) unsteady: Option<Nanos>,
+    pub(super) signs: Signs,
+}
+
+/// Which of its inputs stepped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stepped {
+    Rate(crate::signal::rate::Step),
+    Cost(crate::signal::flush::CostStep),
+}
+
+/// Whether the signals have begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signs {
+    Awaited,
+    Begun,
+    /// The last decision was a panic.
+    Panic,
+}
+
+impl State {
+    /// A pipeline that has just registered, and what its page held before.
+    pub fn new(registration: &Registration, resumed: Option<(Generation, Settings)>) -> Self {
+        let bounds = Bounds::new(&registration.knobs);
+        let (settings, generation) = initial(registration, resumed);
+        let before = resumed.map_or(Generation(0), |(generation, _)| generation);
+        // A page that must change its values does so by a decision like any other.
+        let due = (generation > before).then_some((settings, Reason::Registered));
+        let published = match resumed {
+            Some(page) if due.is_some() => page,
+            _ => (generation, settings),
+        };
+        Self {
+            bounds,
+            mode: registration.mode,
+            policy: registration.policy,
+            objective: registration.objective,
+            cpu_share: None,
+            hand: Hand::Agent,
+            tuning: Tuning::Running,
+            published,
+            current: settings,
+            previous: None,
+            due,
+            governor: Governor::default(),
+            hand_off: HandOff::default(),
+            memory: Memory::default(),
+            trial: Trial::default(),
+            breaker: Breaker::default(),
+            trim: Trim::default(),
+            predicted: None,
+            settling: None,
+            unsteady: None,
+            signs: Signs::Awaited,
+        }
+    }
+
+    /// The pipeline registered again: new terms, old generation.
+    pub fn register(&mut self, registration: &Registration, resumed: Option<(Generation, Settings)>) {
+        let seen = resumed.map_or(Generation(0), |(generation, _)| generation);
+        self.published.0 = self.published.0.max(seen);
+        self.bounds = Bounds::new(&registration.knobs);
+        self.policy = registration.policy;
+        self.objective = registration.objective;
+        self.hand = match self.hand {
+            // The human's wish stands, within what the pipeline accepts now.
+            Hand::Human(settings, until) => Hand::Human(self.bounds.clamp(settings).0, until),
+            Hand::Foreign(_) | Hand::Agent => Hand::Agent,
+        };
+        self.hand_off = HandOff::default();
+        self.trim.reset();
+        self.mode = registration.mode;
+        self.begin_anew();
+        self.rest();
+    }
+
+    /// Another mode: where it may not act, the pipeline's own settings come back.
+    pub fn set_mode(&mut self, mode: Mode) {
+        if std::mem::replace(&mut self.mode, mode) != mode {
+            self.begin_anew();
+            self.rest();
+        }
+    }
+
+    /// Other bounds; whatever lies outside moves in.
+    pub fn set_bounds(&mut self, knobs: &Knobs) {
+        self.bounds = Bounds::new(knobs);
+        if let Hand::Human(settings, until) = self.hand {
+            self.hand = Hand::Human(self.bounds.clamp(settings).0, until);
+        }
+        self.begin_anew();
+        self.rest();
+    }
+
+    fn rest(&mut self) {
+        let wanted = self.resting();
+        if wanted != self.published.1 {
+            self.due = Some((wanted, Reason::Registered));
+        }
+    }
+
+    /// A human takes the newest change back; nothing is tried for a while.
+    pub fn roll_back(&mut self, now: Nanos) {
+        if let Some(previous) = self.previous.take() {
+            self.begin_anew();
+            self.due = Some((self.bounds.clamp(previous).0, Reason::RollBack));
+        }
+        self.trial.quarantine(now);
+        self.trim.interrupt();
+    }
+
+    /// A human pins the knobs; what the request leaves out stays as it is.
+    pub fn pin(&mut self, request: &OverrideRequest, now: Nanos) {
+        let held = self.published.1;
+        let wanted = Settings {
+            batch: request.batch_bytes.map_or(held.batch, BatchSize),
+            interval: request.flush_interval_us.map_or(held.interval, FlushInterval),
+        };
+        self.hand = Hand::Human(self.bounds.clamp(wanted).0, request.ttl_s.map(|s| now + Nanos::from_secs(s)));
+    }
+
+    /// The knobs are free again, whoever held them.
+    pub fn free(&mut self) {
+        if self.hand != Hand::Agent {
+            self.hand = Hand::Agent;
+            self.hand_off = HandOff::default();
+            self.begin_anew();
+            self.due = Some((self.resting(), Reason::Freed));
+        }
+    }
+
+    /// Tuning goes on, or settings stay where they are.
+    pub fn set_tuning(&mut self, tuning: Tuning) {
+        self.tuning = tuning;
+    }
+
+    /// Its share of a common budget of CPU time, cores.
+    pub fn set_cpu_share(&mut self, share: Option<f64>) {
+        self.cpu_share = share;
+    }
+
+    /// Generation and settings on the page.
+    pub fn published(&self) -> (Generation, Settings) {
+        self.published
+    }
+
+    /// Who holds the knobs.
+    pub fn hand(&self) -> Hand {
+        self.hand
+    }
+
+    /// The mode in force.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The bounds in force.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// Where the breaker stands, and how often it has opened.
+    pub fn breaker(&self) -> (Position, u64) {
+        (self.breaker.position(), self.breaker.trips())
+    }
+
+    /// Settings on the page while nobody decides.
+    pub(super) fn resting(&self) -> Settings {
+        if self.mode.acts() { self.bounds.clamp(self.published.1).0 } else { self.bounds.defaults() }
+    }
+
+    /// As if the signals had just begun: what was learnt of the load is void, what was learnt of the pipeline is not.
+    pub(super) fn begin_anew(&mut self) {
+        self.signs = Signs::Awaited;
+        self.memory.forget_regime();
+        self.settling = None;
+        self.governor = Governor::default();
+        self.trial.forget();
+        self.trim.interrupt();
+    }
+}
+
+/// What a step is called.
+impl Stepped {
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Rate(step) if step.to.0 > step.from.0 => Reason::StepRise,
+            Self::Rate(_) => Reason::StepFall,
+            Self::Cost(step) if step.to_ms > step.from_ms => Reason::CostRise,
+            Self::Cost(_) => Reason::CostFall,
+        }
+    }
+
+    pub(super) fn basis(self, proposal: crate::control::policy::Proposal) -> Basis {
+        match self {
+            Self::Rate(step) => Basis::Step(step, proposal),
+            Self::Cost(step) => Basis::Cost(step, proposal),
+        }
+    }
+}
