@@ -41,6 +41,7 @@ pub(crate) struct Runner<'a> {
     cpus: Option<Cpus>,
     agent: Option<u32>,
     lanes: Cell<u64>,
+    deadline: Option<Nanos>,
 }
 
 impl<'a> Runner<'a> {
@@ -51,7 +52,26 @@ impl<'a> Runner<'a> {
             .and_then(|()| fs::create_dir(&directory))
             .with_context(|| format!("create {} (name a directory of yours with --dir)", directory.display()))?;
         let agent = owner_of(socket);
-        Ok(Self { stop, directory, socket: socket.to_owned(), cpus: Cpus::divide(), agent, lanes: Cell::new(0) })
+        Ok(Self {
+            stop,
+            directory,
+            socket: socket.to_owned(),
+            cpus: Cpus::divide(),
+            agent,
+            lanes: Cell::new(0),
+            deadline: None,
+        })
+    }
+
+    /// The same with a span after which no more is begun than must be.
+    pub(crate) fn hurried(mut self, span: Nanos) -> Self {
+        self.deadline = Some(clock::monotonic() + span);
+        self
+    }
+
+    /// Whether the time is up.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| clock::monotonic() >= deadline)
     }
 
     /// A name that no pipeline before it had: the agent would take it for the same one.
