@@ -29,6 +29,7 @@ pub mod span;
 pub mod stream;
 pub mod validate;
 pub mod view;
+pub mod watched;
 pub mod watchers;
 mod windows;
 mod wire;

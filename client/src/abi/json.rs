@@ -220,7 +220,7 @@ pub enum OnExpiry {
 pub struct RegistrationReply {
     /// Name under which the pipeline is known.
     pub name: String,
-    /// The settings page: a path to open read-only.
+    /// The settings page: a path to open read-only; empty where a process is only watched.
     pub settings_page: PathBuf,
     /// Order of the values in a slot.
     pub values: Vec<String>,
