@@ -103,7 +103,7 @@ mod tests {
         let mut none = built_in();
         none.rows[0].flush_interval_us = 0;
         let none = serde_json::to_string(&none).unwrap();
-        let long = " ".repeat(MOST as usize + 2);
+        let long = " ".repeat(usize::try_from(MOST).unwrap() + 2);
         for text in ["{", "[]", empty.as_str(), none.as_str(), long.as_str()] {
             std::fs::write(&file, text).unwrap();
             let error = load(Some(&file)).unwrap_err().to_string();
