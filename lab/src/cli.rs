@@ -17,7 +17,7 @@ use crate::pipeline::policy::Policy;
 use crate::sink::delay::Steps;
 use crate::time::{parse_bytes, parse_span};
 
-pub(crate) use measure::{CompareArgs, MicroArgs, SweepArgs, TuningArgs};
+pub(crate) use measure::{CompareArgs, GuidanceArgs, MicroArgs, SweepArgs, TuningArgs};
 
 /// Real pipelines under real load, and the measurements of both
 #[derive(Debug, Parser)]
@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// What the steps of a pipeline do alone
     Micro(MicroArgs),
+    /// Measure which batch and which flush time suit which messages
+    Guidance(GuidanceArgs),
     /// Measure the client's own cost
     #[command(subcommand)]
     Bench(Bench),

@@ -9,6 +9,7 @@ mod bench;
 mod cli;
 mod compare;
 mod dispatch;
+mod guidance;
 mod kernel;
 mod load;
 mod micro;

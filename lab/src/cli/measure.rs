@@ -104,3 +104,20 @@ pub(crate) struct MicroArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
+
+/// Real runs on this machine; the table can be served by the agent (key `guidance` of its configuration)
+#[derive(Debug, Args)]
+pub(crate) struct GuidanceArgs {
+    /// Directory for report pages while it runs; what is put there is removed at the end
+    #[arg(long, default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// What a flush costs: from its last byte to its acknowledgement
+    #[arg(long, default_value = "2ms", value_parser = parse_span)]
+    pub(crate) delay: Nanos,
+    /// Seconds measured of every setting, besides one that is left out
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) seconds: u64,
+    /// The same table as JSON, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}

@@ -11,7 +11,9 @@ pub(crate) mod lane;
 pub(crate) mod plan;
 pub(crate) mod runner;
 pub(crate) mod search;
+mod settling;
 pub(crate) mod table;
+pub(crate) mod turns;
 
 use anyhow::{Context, Result, bail};
 use tidegate_client::contact;

@@ -55,7 +55,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let info = read("/proc/cpuinfo");
         let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':'));
@@ -72,8 +72,8 @@ pub(crate) fn run(args: &TuningArgs) -> Result<()> {
     let stop = Stop::listen()?;
     let socket = args.socket.clone().unwrap_or_else(contact::default_socket);
     contact::health(&socket).context("no agent answers (start `tidegate agent`, or name its socket with --socket)")?;
-    let runner = Runner::new(&stop, &args.dir, &socket)?;
     let scale = if args.quick { Scale::Quick } else { Scale::Full };
+    let runner = Runner::new(&stop, &args.dir, &socket)?.hurried(plans::time(args.sink, scale));
     let mut proof = Proof {
         quick: args.quick,
         machine: Machine::here(),

@@ -3,6 +3,7 @@
 
 mod draw;
 mod flame;
+mod lab;
 mod load;
 mod page;
 mod profile;
@@ -59,6 +60,12 @@ enum Name {
     Pool,
     /// What profiling the whole host costs, beside perf and profile-bee
     Profile,
+    /// Batch size against concurrency in a closed loop, and whether 128 differs from 256
+    Sweep,
+    /// The steps of a pipeline alone: batches, LZ4, hash partitioning
+    Micro,
+    /// Which batch and which flush time suit which messages
+    Guidance,
     /// What every kind of profile at once adds to a context switch
     Switches,
     /// What syscall accounting adds to a system call, beside libbpf-tools `syscount -L`
@@ -108,6 +115,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Name::Profile => profile::run(&bench)?,
         Name::Switches => profile::switches::run(&bench)?,
         Name::Syscalls => syscalls::run(&bench)?,
+        Name::Sweep => lab::run(&bench, "sweep")?,
+        Name::Micro => lab::run(&bench, "micro")?,
+        Name::Guidance => lab::run(&bench, "guidance")?,
         Name::Tuning => tuning::run(&bench)?,
     }
     Ok(ExitCode::SUCCESS)
