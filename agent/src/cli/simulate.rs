@@ -62,7 +62,7 @@ pub fn print(args: &SimulateArgs, out: &mut impl Write) -> anyhow::Result<()> {
         Output::Table => write!(out, "{}", table(&report)).context("write the table")?,
     }
     if !report.violations.is_empty() {
-        bail!("scenario {}: not met by regime: {}", report.scenario, report.violations.join("; "));
+        bail!("scenario {}: not met: {}", report.scenario, report.violations.join("; "));
     }
     Ok(())
 }
