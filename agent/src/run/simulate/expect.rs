@@ -68,6 +68,8 @@ fn of_the_whole(scenario: &Scenario, report: &PolicyReport, traces: &[Trace]) ->
         }
         let has = |reason: &String| trace.decisions.iter().any(|d| d.reason == *reason);
         found.extend(total.reasons.iter().filter(|r| !has(r)).map(|r| format!("reasons: none is {r}")));
+        let says = |words: &String| trace.decisions.iter().any(|d| d.explanation.contains(words.as_str()));
+        found.extend(total.says.iter().filter(|w| !says(w)).map(|w| format!("says: nothing says {w:?}")));
         found.extend(total.never.iter().filter(|r| has(r)).map(|r| format!("never: one is {r}")));
     }
     if let Some([low, high]) = total.busy.filter(|[low, high]| !(*low..=*high).contains(&report.utilization)) {

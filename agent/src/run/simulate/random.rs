@@ -1,6 +1,7 @@
 //! Random plants: seeds in, what went wrong with the controller out. Bounds, loads, sinks, lies and requests are all drawn
 //! by lot; nothing that comes of them may leave the pipeline's bounds, fall back a generation, or swing for ever.
 
+use serde::Serialize;
 use tidegate_client::abi::{
     Caps, DecisionJson, Goal, KnobRange, Knobs, Mode, Objective, OverrideRequest, Policy, Registration, SignalsJson,
 };
@@ -25,7 +26,7 @@ const CYCLE: u32 = 3;
 const SETTLED_AFTER: Nanos = Nanos::SECOND;
 
 /// What came of random runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Tally {
     /// Runs.
     pub runs: u64,

@@ -108,6 +108,9 @@ pub struct TotalExpect {
     /// Reasons of decisions that must be among those kept.
     #[serde(default)]
     pub reasons: Vec<String>,
+    /// Words that must stand in the explanation of a decision.
+    #[serde(default)]
+    pub says: Vec<String>,
     /// Reasons of decisions that must not.
     #[serde(default)]
     pub never: Vec<String>,
