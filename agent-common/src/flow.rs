@@ -62,9 +62,9 @@ pub struct FlowFlushes {
     pub bytes_squared: u64,
     /// Sum of durations, ns.
     pub duration_ns: u64,
-    /// Sum of bytes times whole microseconds, modulo 2^64.
+    /// Sum of bytes times microseconds, each duration rounded to the nearest, modulo 2^64.
     pub bytes_us: u64,
-    /// Sum of whole microseconds squared, modulo 2^64.
+    /// Sum of microseconds squared, likewise rounded, modulo 2^64.
     pub us_squared: u64,
     /// Flushes that had one before them.
     pub intervals: u64,

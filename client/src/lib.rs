@@ -47,6 +47,7 @@ pub mod flush_cost;
 pub mod lease;
 #[expect(unsafe_code, reason = "a page shared with another process is mapped memory")]
 pub mod page;
+pub mod pool;
 pub mod report;
 pub mod rule;
 pub mod settings;

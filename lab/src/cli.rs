@@ -4,6 +4,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
+mod measure;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -14,6 +16,8 @@ use crate::net::Address;
 use crate::pipeline::policy::Policy;
 use crate::sink::delay::Steps;
 use crate::time::{parse_bytes, parse_span};
+
+pub(crate) use measure::{CompareArgs, GuidanceArgs, MicroArgs, SweepArgs, TuningArgs};
 
 /// Real pipelines under real load, and the measurements of both
 #[derive(Debug, Parser)]
@@ -33,6 +37,9 @@ pub(crate) struct Cli {
     /// Die with this process, which started this one
     #[arg(long, global = true, hide = true)]
     pub(crate) parent: Option<i32>,
+    /// Keep to these processors
+    #[arg(long, global = true, hide = true, value_name = "LIST")]
+    pub(crate) cpus: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -55,6 +62,14 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Run flush policies side by side under the same load and print one table
     Compare(CompareArgs),
+    /// Run the proof of the tuner: every comparison, its oracle, the highest rates, verdicts and a report
+    Tuning(TuningArgs),
+    /// Batch size against concurrency, in a closed loop
+    Sweep(SweepArgs),
+    /// What the steps of a pipeline do alone
+    Micro(MicroArgs),
+    /// Measure which batch and which flush time suit which messages
+    Guidance(GuidanceArgs),
     /// Measure the client's own cost
     #[command(subcommand)]
     Bench(Bench),
@@ -260,49 +275,16 @@ pub(crate) struct LoadArgs {
 /// Rates that pass through a cold, a warm and a hot regime, and the steps between them.
 pub(crate) const DEFAULT_PHASES: &str = "300x8s,5000x8s,55000x8s,300x8s,20000x8s,55000x8s";
 
-/// Starts a sink, a pipeline and a load for each policy, all at once, and ends them all
-#[derive(Debug, Args)]
-pub(crate) struct CompareArgs {
-    /// Directory for report pages while it runs; what is put there is removed at the end
-    #[arg(long, default_value = ".")]
-    pub(crate) dir: PathBuf,
-    /// The agent's control socket, for the policy `tuned` [default: /run/tidegate/api.sock]
-    #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
-    pub(crate) socket: Option<PathBuf>,
-    /// Which to run
-    #[arg(long, value_delimiter = ',', default_value = "fixed,greedy,l0,tuned")]
-    pub(crate) policies: Vec<Policy>,
-    /// Rates and spans, RATExSPAN separated by commas
-    #[arg(long, default_value = DEFAULT_PHASES)]
-    pub(crate) phases: Phases,
-    /// Begin with this long at the first rate, left out of the results
-    #[arg(long, default_value = "2s", value_parser = parse_span)]
-    pub(crate) warmup: Nanos,
-    /// Bytes of a record on the wire
-    #[arg(long, default_value_t = 512)]
-    pub(crate) record_bytes: usize,
-    /// From the last byte of a flush to its acknowledgement
-    #[arg(long, default_value = "10ms", value_parser = parse_span)]
-    pub(crate) sink_delay: Nanos,
-    /// Lease of the tuned pipeline: life without renewal
-    #[arg(long, default_value_t = 10_000, value_name = "MS")]
-    pub(crate) lease_ttl_ms: u64,
-    /// Lease of the tuned pipeline: hold after that
-    #[arg(long, default_value_t = 60_000, value_name = "MS")]
-    pub(crate) lease_hold_ms: u64,
-    /// The same results as JSON, `-` for standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// Nanoseconds per read of a settings page, beside a mutex and a bare atomic load
-    Page(BenchPageArgs),
+    Page(BenchArgs),
+    /// Nanoseconds to borrow a connection from the pool and give it back, alone and by several threads at once
+    Pool(BenchArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct BenchPageArgs {
+pub(crate) struct BenchArgs {
     /// Results as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -8,47 +8,37 @@
 mod bench;
 mod cli;
 mod compare;
+mod dispatch;
+mod guidance;
 mod kernel;
 mod load;
+mod micro;
 mod net;
 mod out;
 mod parent;
 mod pipeline;
+mod report;
 mod servers;
 mod sink;
+mod stats;
 mod stop;
+mod sweep;
 mod time;
+mod tuning;
 mod wire;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Bench, Cli, Command};
+use cli::Cli;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match dispatch::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out::note(&format!("tidegate-lab: {error:#}"));
             ExitCode::FAILURE
         }
-    }
-}
-
-fn run(cli: Cli) -> anyhow::Result<()> {
-    parent::follow(cli.parent)?;
-    match cli.command {
-        Command::Sink(args) => sink::run(&args),
-        Command::Pipeline(args) => pipeline::run(&args),
-        Command::Serve(args) => servers::run(&args),
-        Command::Servant(args) => servers::servant::run(&args),
-        Command::Broom(args) => servers::broom::run(&args),
-        Command::Load(args) => load::run(&args),
-        Command::Compare(args) => compare::run(&args),
-        Command::Bench(Bench::Page(args)) => bench::page(&args),
-        Command::SyscallLoad(args) => kernel::syscalls::run(&args),
-        Command::SwitchLoad(args) => kernel::switches::run(&args),
-        Command::SocketLoad(args) => kernel::sockets::run(&args),
     }
 }

@@ -177,10 +177,44 @@ fn a_comparison_prints_its_table_and_leaves_nothing_behind() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(table.contains("all, by seconds") && table.contains("greedy"), "{table}");
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    assert_eq!(report["pipelines"][0]["name"], "lab-fixed");
+    assert_eq!(report["pipelines"][0]["label"], "fixed");
     assert!(report["pipelines"][0]["pid"].as_u64().unwrap() > 0);
     assert_eq!(report["pipelines"][1]["received"]["sequence_gaps"], 0);
+    let rows = report["rows"].as_array().unwrap();
+    let whole = |policy: &str, weighting: &str| {
+        let wanted = [("policy", policy), ("phase", "all"), ("part", "whole"), ("weighting", weighting)];
+        let row = rows.iter().find(|r| wanted.iter().all(|(key, value)| r[*key] == *value)).unwrap();
+        assert_eq!(row["records"], 3300, "{row}");
+        row["p99_ms"].as_f64().unwrap()
+    };
+    assert!(whole("fixed", "time") > whole("greedy", "time"), "250 ms of waiting show in the tail");
+    assert!(whole("greedy", "event") >= 10.0, "no record is acknowledged before the sink's own delay");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the report stays");
+}
+
+#[test]
+fn one_policy_under_two_names_is_the_resolution_of_a_comparison() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("report.json");
+    let compare = |policies: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"));
+        command.args(["compare", "--policies", policies, "--phases", "500x2s,2000x2s", "--warmup", "200ms"]);
+        command.args(["--sink", "tcp:2ms", "--blocks", "2", "--dir"]).arg(dir.path()).arg("--json").arg(&json);
+        command.output().unwrap()
+    };
+    let output = compare("static:64KiB/8ms,again=static:64KiB/8ms");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let quiet = &report["quiet"];
+    assert!(quiet["run"].as_u64().unwrap() >= 2 && quiet["foreign"].as_array().unwrap().len() >= 2, "{quiet}");
+    let pair = |c: &&Value| c["phase"] == "2000/s" && c["part"] == "settled" && c["weighting"] == "event";
+    let aa = report["aa"].as_array().unwrap().iter().find(pair).unwrap();
+    assert_eq!((&aa["policy"], &aa["against"]), (&"again".into(), &"static:64KiB/8ms".into()));
+    assert!((0.2..5.0).contains(&aa["median"].as_f64().unwrap()), "{aa}");
+
+    let twice = compare("greedy,greedy");
+    let error = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(!twice.status.success() && error.contains("again=greedy"), "{error}");
 }
 
 #[test]

@@ -253,7 +253,7 @@ impl Report {
             us_squared: wrapped(ReportWord::FlushUsSquared),
         };
         let (flushes, bytes) = (plain(ReportWord::Flushes), plain(ReportWord::BytesOut));
-        // Each duration was cut to whole microseconds, so their sum lies up to one a flush below.
+        // Each duration was rounded to whole microseconds, so their sum lies up to one a flush below, if not above.
         let us = (plain(ReportWord::FlushNs) / 1_000).saturating_sub(flushes);
         let (b2, bd, d2) =
             (u128::from(moments.bytes_squared), u128::from(moments.bytes_us), u128::from(moments.us_squared));

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod client;
 pub mod diff;
 pub mod doctor;
+mod evidence;
 pub mod exit;
 pub mod flame;
 pub mod formats;

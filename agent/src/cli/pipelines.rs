@@ -136,6 +136,10 @@ fn detail(out: &mut impl Write, p: &PipelineJson) -> std::io::Result<()> {
     for (what, text) in lines {
         writeln!(out, "  {what:<width$}  {text}")?;
     }
+    if let Some(evidence) = super::evidence::shown(&p.signals) {
+        writeln!(out)?;
+        evidence.lines().try_for_each(|line| writeln!(out, "  {line}"))?;
+    }
     Ok(())
 }
 

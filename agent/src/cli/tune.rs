@@ -4,7 +4,9 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use hyper::Method;
-use tidegate_client::abi::{Applied, Boundary, DecisionJson, OverrideRequest, SignalsJson};
+use tidegate_client::abi::{
+    Applied, Boundary, DecisionJson, Knobs, Objective, OverrideRequest, Registration, SignalsJson, WatchedProcess,
+};
 
 use super::client::{AgentAt, ask, get};
 use super::pipelines::{interval, list, millis, pipeline_path, rounded};
@@ -16,13 +18,16 @@ use crate::units::Nanos;
 
 /// Say why settings are what they are; pin or free them, pause or resume all tuning
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Owners may ask why; pin, free, pause and resume are for root.
+#[command(
+    after_help = "Owners may ask why, and watch processes of their own; pin, free, pause and resume are for root.
 
 Examples:
   tidegate tune why ingest
+  tidegate tune watch shipper --pid 4242 --event-bytes 512
   sudo tidegate tune pin ingest --batch-bytes 262144 --flush-interval 20ms --for 10m
   sudo tidegate tune free ingest
-  sudo tidegate tune pause")]
+  sudo tidegate tune pause"
+)]
 pub struct TuneArgs {
     #[command(flatten)]
     at: AgentAt,
@@ -68,6 +73,25 @@ enum What {
         /// Its name
         name: String,
     },
+    /// Look at a process that was never changed: advice from what the kernel tells of it, for as long as it runs
+    Watch {
+        /// A name for it
+        name: String,
+        /// The process
+        #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+        pid: u32,
+        /// Size of an event as it comes in, bytes; without it everything is told in bytes and nothing is advised
+        #[arg(long, value_name = "BYTES")]
+        event_bytes: Option<u64>,
+        /// Wanted 99th percentile of the latency
+        #[arg(long, value_name = "TIME", value_parser = span)]
+        p99: Option<Duration>,
+    },
+    /// Look at a process no more
+    Unwatch {
+        /// Its name
+        name: String,
+    },
     /// Stop all tuning: settings stay where they are
     Pause,
     /// Go on tuning
@@ -98,6 +122,15 @@ pub fn run(args: &TuneArgs) -> anyhow::Result<()> {
             ask(socket, Method::DELETE, &pipeline_path(name, "/override"), None)?;
             done(format!("{name} is the agent's again"))
         }
+        What::Watch { name, pid, event_bytes, p99 } => {
+            let request = watch(*pid, *event_bytes, *p99);
+            ask(socket, Method::PUT, &pipeline_path(name, ""), Some(serde_json::to_vec(&request)?))?;
+            done(format!("process {pid} is watched; `tidegate pipelines show {name}` says what is seen of it"))
+        }
+        What::Unwatch { name } => {
+            ask(socket, Method::DELETE, &pipeline_path(name, ""), None)?;
+            done(format!("{name} is watched no more"))
+        }
         What::Pause => {
             ask(socket, Method::POST, "/v1/tuning/pause", None)?;
             done("tuning is paused; settings stay where they are".to_owned())
@@ -107,6 +140,16 @@ pub fn run(args: &TuneArgs) -> anyhow::Result<()> {
             done("tuning goes on".to_owned())
         }
     }
+}
+
+/// What asks for a look at a process. Its own bounds are not known: advice has the widest that make sense.
+fn watch(pid: u32, event_bytes: Option<u64>, p99: Option<Duration>) -> Registration {
+    let objective = Objective {
+        p99_ms: p99.map(|p99| u64::try_from(p99.as_millis()).unwrap_or(u64::MAX).max(1)),
+        ..Objective::default()
+    };
+    let watch = Some(WatchedProcess { pid, event_bytes });
+    Registration { objective, watch, ..Registration::new(Knobs::default()) }
 }
 
 fn status(at: &AgentAt, output: Output) -> anyhow::Result<()> {

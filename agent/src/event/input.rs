@@ -14,7 +14,7 @@ pub enum Input {
     Register {
         /// Its name.
         name: PipelineName,
-        /// Its process, from the peer's credentials.
+        /// Its process, from the peer's credentials; where another process is only watched, that one.
         pid: Pid,
         /// Start time of that process, clock ticks since boot.
         start_ticks: u64,

@@ -244,7 +244,11 @@ impl Core {
         registration: &Registration,
         resumed: Option<(Generation, Settings)>,
     ) {
-        let registration = Arc::new(registration.clone());
+        let mut registration = registration.clone();
+        if registration.watch.is_some() {
+            registration.mode = Mode::Observe; // The socket refuses any other; a recording may hold anything.
+        }
+        let registration = Arc::new(registration);
         if let Some(pipeline) = self.pipelines.get_mut(name) {
             pipeline.bounds = narrowed(&registration.knobs, &pipeline.registration.knobs, &pipeline.bounds);
             let bounded = Registration { knobs: pipeline.bounds, ..Registration::clone(&registration) };
@@ -252,7 +256,7 @@ impl Core {
             (pipeline.pid, pipeline.start_ticks, pipeline.uid) = (pid, start_ticks, uid);
             pipeline.registration = registration;
             pipeline.alive = now;
-            pipeline.tracker = Tracker::default();
+            pipeline.tracker = tracker(&pipeline.registration);
             return;
         }
         if self.pipelines.len() >= self.config.limits.pipelines {
@@ -265,9 +269,9 @@ impl Core {
             start_ticks,
             uid,
             bounds: registration.knobs,
+            tracker: tracker(&registration),
             registration,
             alive: now,
-            tracker: Tracker::default(),
             signals: Signals::default(),
             state,
             log: Log::default(),
@@ -337,7 +341,9 @@ impl Core {
             .filter(|(_, pipeline)| {
                 let terms = &pipeline.registration.lease;
                 let life = Nanos::from_millis(terms.ttl_ms.saturating_add(terms.hold_ms));
-                pipeline.registration.report.is_none() && now.since(pipeline.alive) > life
+                pipeline.registration.report.is_none()
+                    && pipeline.registration.watch.is_none()
+                    && now.since(pipeline.alive) > life
             })
             .map(|(name, _)| name.clone())
             .collect();
@@ -346,6 +352,11 @@ impl Core {
             self.aggregator.forget(name);
         }
     }
+}
+
+/// Follows a pipeline by its report, or by the kernel alone where it is only watched.
+fn tracker(registration: &Registration) -> Tracker {
+    registration.watch.as_ref().map_or_else(Tracker::default, |watch| Tracker::watching(watch.event_bytes))
 }
 
 impl Pipeline {

@@ -84,7 +84,8 @@ impl Publisher {
     pub fn publish(&mut self, pipelines: &[PipelineView], boot: Nanos) -> Vec<String> {
         self.remove_ended(pipelines);
         let mut wrong = Vec::new();
-        for pipeline in pipelines {
+        // What is only watched reads no page.
+        for pipeline in pipelines.iter().filter(|p| p.registration.watch.is_none()) {
             if let Err(error) = self.publish_one(pipeline, boot) {
                 wrong.push(format!("settings of {}: {error}", pipeline.name));
             }
@@ -94,7 +95,8 @@ impl Publisher {
 
     fn remove_ended(&mut self, pipelines: &[PipelineView]) {
         self.open.retain(|name, open| {
-            let lives = pipelines.iter().any(|p| p.name == *name && p.uid == open.uid);
+            let lives =
+                pipelines.iter().any(|p| p.name == *name && p.uid == open.uid && p.registration.watch.is_none());
             if !lives && let Err(error) = fs::remove_file(open.writer.path()) {
                 tracing::warn!(page = %open.writer.path().display(), %error, "the page of an ended pipeline stays");
             }

@@ -19,9 +19,9 @@ pub struct FlushSums {
     pub bytes_squared: u64,
     /// Sum of their durations, ns.
     pub duration_ns: u64,
-    /// Sum of bytes times whole microseconds.
+    /// Sum of bytes times microseconds, each duration rounded to the nearest.
     pub bytes_us: u64,
-    /// Sum of whole microseconds squared.
+    /// Sum of microseconds squared, likewise rounded.
     pub us_squared: u64,
 }
 

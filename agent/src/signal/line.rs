@@ -7,6 +7,8 @@ use crate::signal::flush_cost::FlushSums;
 
 /// Durations are told in whole microseconds: none is known better.
 const RESOLUTION_MS: f64 = 0.001;
+/// Standard deviation of what rounding to microseconds adds or takes.
+const ROUNDING_MS: f64 = 0.000_29;
 /// Sizes that differ less than this share of their mean, as a standard deviation, are one size.
 const ONE_SIZE: f64 = 0.005;
 
@@ -50,16 +52,14 @@ impl Level {
         let n = sums.flushes as f64;
         let us = sums.duration_ns as f64 / 1e3;
         let bytes = sums.bytes as f64;
-        // In the products each duration was cut to whole microseconds: half of one is given back.
-        let bytes_us = sums.bytes_us as f64 + bytes / 2.0;
-        let us_squared = sums.us_squared as f64 + us - n / 4.0;
         Self {
             n,
             kib: bytes / 1_024.0,
             kib_squared: sums.bytes_squared as f64 / 1_024.0 / 1_024.0,
             ms: us / 1e3,
-            kib_ms: bytes_us / 1_024.0 / 1e3,
-            ms_squared: us_squared / 1e6,
+            // Rounded to the nearest microsecond, each duration is as often above as below.
+            kib_ms: sums.bytes_us as f64 / 1_024.0 / 1e3,
+            ms_squared: sums.us_squared as f64 / 1e6,
         }
     }
 
@@ -129,7 +129,10 @@ impl Spread {
         }
         let value = self.kib_ms / self.kib_squared;
         let noise = self.noise_about(value);
-        Some(Slope { value, error: noise / self.kib_squared.sqrt(), noise })
+        // The products are of rounded durations, their sum is not: what they differ by weighs with the size itself.
+        let rounding = ROUNDING_MS * (self.mean_squares + self.kib_squared).sqrt() / self.kib_squared;
+        let error = (noise * noise / self.kib_squared + rounding * rounding).sqrt();
+        Some(Slope { value, error, noise })
     }
 
     /// Standard deviation of the durations about a line of slope `slope`, ms.

@@ -7,24 +7,28 @@ pub mod causes;
 pub mod cost;
 pub mod exact;
 pub mod flush;
+pub mod flush_cause;
 pub mod flush_cost;
+pub mod kernel_grade;
 pub mod latency;
 mod line;
 pub mod quotient;
 pub mod rate;
 pub mod residency;
+pub mod roles;
+pub mod substitute;
 
 use agent_common::LossReason;
 use std::fmt;
 
-use tidegate_client::abi::{CausesJson, SignalsJson};
+use tidegate_client::abi::{CausesJson, KernelGradeJson, SignalsJson};
 
-use crate::aggregate::lost::Lost;
 use crate::aggregate::report::ReportFault;
 use crate::aggregate::rows::Continuity;
 use crate::aggregate::window::{PipelineWindow, Window};
 use crate::signal::cost::{Cost, CostTracker};
 use crate::signal::flush::{FlushTracker, Flushes};
+use crate::signal::kernel_grade::{KernelGrade, KernelTracker};
 use crate::signal::latency::LatencyTracker;
 use crate::signal::quotient::Quotient;
 use crate::signal::rate::{RateTracker, Step};
@@ -63,10 +67,24 @@ pub struct Signals {
     pub p99_ms: Option<f64>,
     /// Settings that it says it uses.
     pub in_use: Option<InUse>,
+    /// What the kernel alone tells of it; absent before it has told of its process.
+    pub kernel: Option<KernelGrade>,
+    /// Where the numbers above come from.
+    pub evidence: Evidence,
     /// Time since its last good report; absent when there never was one.
     pub report_age: Option<Nanos>,
     /// Why a signal is missing or doubtful.
     pub degraded: Vec<Degraded>,
+}
+
+/// Where signals come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Evidence {
+    /// The pipeline reports.
+    #[default]
+    Report,
+    /// The kernel alone: the process was never changed.
+    Kernel,
 }
 
 /// A queue and its room.
@@ -127,6 +145,8 @@ pub struct Tracker {
     residency: ResidencyTracker,
     latency: LatencyTracker,
     last_good: Option<Nanos>,
+    kernel: KernelTracker,
+    evidence: Evidence,
 }
 
 impl Default for Tracker {
@@ -139,11 +159,18 @@ impl Default for Tracker {
             residency: ResidencyTracker::default(),
             latency: LatencyTracker::default(),
             last_good: None,
+            kernel: KernelTracker::new(None),
+            evidence: Evidence::Report,
         }
     }
 }
 
 impl Tracker {
+    /// Of a process that was never changed, and of whose events this is the size, if it is known.
+    pub fn watching(event_bytes: Option<u64>) -> Self {
+        Self { kernel: KernelTracker::new(event_bytes), evidence: Evidence::Kernel, ..Self::default() }
+    }
+
     /// Takes in what happened to the pipeline within `window`.
     pub fn observe(&mut self, window: &Window, pipeline: &PipelineWindow) -> Signals {
         let now = window.end;
@@ -159,9 +186,11 @@ impl Tracker {
         self.flushes.observe(report);
         self.cost.observe(window.end.since(window.start), pipeline);
         self.residency.observe(pipeline.sockets.as_ref());
+        let tick = window.end.since(window.start);
+        let kernel = self.kernel.observe(tick, pipeline.flows.as_deref());
         let report_age = self.last_good.map(|then| now.since(then));
         let fresh = report_age.is_some_and(|age| age <= STALE_AFTER);
-        Signals {
+        let mut signals = Signals {
             time: now,
             rate: self.rate.rolling().filter(|_| fresh),
             newest_rate: self.rate.newest().filter(|_| fresh),
@@ -178,16 +207,33 @@ impl Tracker {
             cost: self.cost.value(),
             p99_ms: self.latency.quantile_ms(0.99),
             in_use: pipeline.levels.map(|l| InUse { generation: l.generation, settings: l.in_use }),
+            kernel: None,
+            evidence: self.evidence,
             report_age,
-            degraded: degraded(&window.lost, pipeline, report_age),
+            degraded: degraded(self.evidence, window, pipeline, report_age),
+        };
+        if self.evidence == Evidence::Kernel {
+            match &kernel {
+                Some(kernel) => substitute::substitute(&mut signals, kernel),
+                None => signals.degraded.push(Degraded::Missing("flows")),
+            }
         }
+        signals.kernel = kernel;
+        signals
     }
 }
 
-fn degraded(lost: &Lost, pipeline: &PipelineWindow, report_age: Option<Nanos>) -> Vec<Degraded> {
+fn degraded(
+    evidence: Evidence,
+    window: &Window,
+    pipeline: &PipelineWindow,
+    report_age: Option<Nanos>,
+) -> Vec<Degraded> {
+    let lost = &window.lost;
     let mut found = Vec::new();
     found.extend(pipeline.fault.map(Degraded::Report));
     match report_age {
+        None if evidence == Evidence::Kernel => {} // Nobody writes one.
         None => found.push(Degraded::NoReport),
         Some(age) if age > STALE_AFTER => found.push(Degraded::Stale(age)),
         Some(_) => {}
@@ -206,8 +252,8 @@ fn degraded(lost: &Lost, pipeline: &PipelineWindow, report_age: Option<Nanos>) -
     if pipeline.sockets.is_some_and(|s| s.continuity == Continuity::Reset) {
         found.push(Degraded::Reset("sockets"));
     }
-    let tables =
-        [LossReason::SyscallTableFull, LossReason::SocketTableFull].map(|reason| (reason.name(), lost[reason]));
+    let tables = [LossReason::SyscallTableFull, LossReason::SocketTableFull, LossReason::FlowTableFull]
+        .map(|reason| (reason.name(), lost[reason]));
     let losses = tables.into_iter().chain([("undecodable", lost.undecodable)]);
     found.extend(losses.filter(|(_, count)| *count > 0).map(|(what, n)| Degraded::Lost(what, n)));
     found
@@ -251,6 +297,9 @@ impl Signals {
             cpu_us_per_event: self.cost.cpu_us_per_event,
             switches_per_flush: self.cost.switches_per_flush,
             p99_ms: self.p99_ms,
+            kernel: self.kernel.as_ref().map(|kernel| {
+                Box::new(KernelGradeJson { alone: self.evidence == Evidence::Kernel, ..kernel.to_json() })
+            }),
             degraded: self.degraded.iter().map(ToString::to_string).collect(),
         }
     }

@@ -20,12 +20,12 @@ use crate::serve_kit::{Answer, raw};
 /// Nothing here takes longer on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-struct Host {
-    directory: TempDir,
+pub(crate) struct Host {
+    pub(crate) directory: TempDir,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().expect("a directory for the test") }
     }
 
@@ -40,7 +40,7 @@ impl Host {
     }
 
     /// Runs an agent while `test` runs, then ends it as a signal would.
-    async fn with_agent(&self, record: Option<PathBuf>, test: impl AsyncFnOnce(&Path)) -> Report {
+    pub(crate) async fn with_agent(&self, record: Option<PathBuf>, test: impl AsyncFnOnce(&Path)) -> Report {
         let config = self.config();
         let preflight = Doctor::here(&config.socket, Asker::Agent).preflight();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -54,7 +54,7 @@ impl Host {
     }
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
         assert!(start.elapsed() < DEADLINE, "waited in vain until {what}");
@@ -62,14 +62,14 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Answer {
+pub(crate) async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Answer {
     let len = body.len();
     let head =
         format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}");
     raw(socket, head.as_bytes()).await
 }
 
-async fn get(socket: &Path, path: &str) -> Value {
+pub(crate) async fn get(socket: &Path, path: &str) -> Value {
     let answer = ask(socket, "GET", path, "").await;
     assert_eq!(answer.status, 200, "{path}: {answer:?}");
     answer.json()

@@ -220,7 +220,7 @@ pub enum OnExpiry {
 pub struct RegistrationReply {
     /// Name under which the pipeline is known.
     pub name: String,
-    /// The settings page: a path to open read-only.
+    /// The settings page: a path to open read-only; empty where a process is only watched.
     pub settings_page: PathBuf,
     /// Order of the values in a slot.
     pub values: Vec<String>,
@@ -318,6 +318,9 @@ pub struct SignalsJson {
     pub switches_per_flush: Option<f64>,
     /// 99th percentile of the latency of the newest window, ms.
     pub p99_ms: Option<f64>,
+    /// What the kernel alone tells of the process, beside the numbers above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Box<super::KernelGradeJson>>,
     /// Why a signal is missing or doubtful.
     pub degraded: Vec<String>,
 }

@@ -83,9 +83,10 @@ pub enum ReportWord {
     FlushesByWaiting = 19,
     /// Sum over acknowledged flushes of their bytes squared, modulo 2^64.
     FlushBytesSquared = 20,
-    /// Sum over acknowledged flushes of bytes times microseconds, modulo 2^64.
+    /// Sum over acknowledged flushes of bytes times microseconds, each duration rounded to the nearest, modulo 2^64. One that
+    /// is cut instead bends the line through sizes and durations: the sum of durations is of nanoseconds.
     FlushBytesUs = 21,
-    /// Sum over acknowledged flushes of microseconds squared, modulo 2^64.
+    /// Sum over acknowledged flushes of microseconds squared, likewise rounded, modulo 2^64.
     FlushUsSquared = 22,
     /// Time that senders had to wait because the queue was full, ns.
     StalledNs = 23,

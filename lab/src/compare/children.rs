@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::stop::{Stop, Woken};
@@ -61,6 +62,15 @@ impl Part {
     pub(crate) fn ask<T: DeserializeOwned>(&mut self) -> Result<T> {
         let stdin = self.child.stdin.as_mut().context("a child with a piped standard input")?;
         stdin.write_all(b"\n").with_context(|| format!("ask {}", self.what))?;
+        self.line()
+    }
+
+    /// Tells it something as a line of JSON and takes its answer.
+    pub(crate) fn tell<T: DeserializeOwned>(&mut self, what: &impl Serialize) -> Result<T> {
+        let mut line = serde_json::to_vec(what).context("write JSON")?;
+        line.push(b'\n');
+        let stdin = self.child.stdin.as_mut().context("a child with a piped standard input")?;
+        stdin.write_all(&line).with_context(|| format!("tell {}", self.what))?;
         self.line()
     }
 

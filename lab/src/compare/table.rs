@@ -1,97 +1,101 @@
-//! The one table of a comparison, and the ratios below it.
+//! A digest as a table for a terminal: rates, latencies and costs, by phase and in all. Takes figures, decides nothing.
 
 use std::fmt::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::report::{PipelineReport, Report, Row};
+use super::digest::{ALL, Digest, Row, Weighting};
+use super::plan::Part;
 
-/// Rates, latencies and costs, by phase and in all.
-pub(crate) fn render(report: &Report) -> String {
+/// The table and what has to be said about it.
+pub(crate) fn render(digest: &Digest) -> String {
+    let mut text = String::new();
+    say(&mut text, format_args!("\n{}: {}, sink {}\n", digest.title, digest.phases, digest.sink));
+    for c in &digest.aa {
+        let (low, high) = (c.ratio.low(), c.ratio.high());
+        let weighting = if c.weighting == Weighting::Event { "events" } else { "seconds" };
+        if c.part == Part::Settled || c.phase == ALL {
+            say(
+                &mut text,
+                format_args!(
+                    "A/A {} / {}, p99, {}, {} by {weighting}: {:.2} ({low:.2} to {high:.2})\n",
+                    c.policy, c.against, c.phase, c.part, c.ratio.median
+                ),
+            );
+        }
+    }
     let mut table = Table::new();
     table.load_preset(presets::UTF8_BORDERS_ONLY);
-    table.set_header([
-        "phase",
-        "policy",
-        "events/s",
-        "p50 ms",
-        "p99 ms",
-        "p99.9 ms",
-        "mean ms",
-        "flushes/1000",
-        "CPU µs/event",
-    ]);
+    let header =
+        ["phase", "policy", "p50 ms", "p99 ms", "p99.9 ms", "mean ms", "flushes/1000", "CPU ms/1000", "busy", "panics"];
+    table.set_header(header);
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let phases = report.pipelines.first().map_or(0, |p| p.phases.len());
-    for i in 0..phases {
-        let title = report.pipelines.first().map_or(String::new(), |p| {
-            let phase = &p.load.phases[i];
-            format!("{}: {}/s, {} s", i + 1, phase.rate, phase.seconds)
-        });
-        group(&mut table, &report.pipelines, &title, |p| p.phases[i]);
+    let part = |phase: &str| if phase == ALL { Part::Whole } else { Part::Settled };
+    for (phase, weighting, title) in sections(digest) {
+        // A phase of a second or less has nothing that has settled.
+        let settled = digest.rows.iter().any(|r| r.phase == phase && r.part == part(&phase));
+        let part = if settled { part(&phase) } else { Part::Whole };
+        let rows: Vec<&Row> =
+            digest.rows.iter().filter(|r| r.phase == phase && r.part == part && r.weighting == weighting).collect();
+        if !table.is_empty() {
+            table.add_row([""; 10]);
+        }
+        for (i, row) in rows.iter().enumerate() {
+            let title = if i == 0 { format!("{title}, {part}") } else { String::new() };
+            table.add_row(cells(title, row));
+        }
     }
-    group(&mut table, &report.pipelines, "all, by events", |p| p.by_event);
-    group(&mut table, &report.pipelines, "all, by seconds", |p| p.by_time);
-
-    let mut text = format!("{table}\n");
+    say(&mut text, format_args!("{table}\n"));
     say(
         &mut text,
         format_args!(
-            "records of {} bytes, sink of {} ms, {} s of warm-up left out, {:.1} % of one core in all\n",
-            report.record_bytes,
-            report.sink_delay_ms,
-            report.warmup_s,
-            report.cores_used * 100.0
+            "records of {} bytes, {} s of warm-up left out, {} lanes at once; {} blocks, {} left out; others took at \
+             most {:.1} % of the machine, the lanes and the agent at most {:.2} cores\n",
+            digest.record_bytes,
+            digest.warmup_s,
+            digest.lanes_at_once,
+            digest.quiet.run,
+            digest.quiet.dropped,
+            digest.quiet.foreign.iter().copied().fold(0.0, f64::max) * 100.0,
+            digest.quiet.cores
         ),
     );
-    for ratio in report.tuned_against_fixed.iter().flatten() {
-        say(
-            &mut text,
-            format_args!(
-                "tuned against fixed, {:<10}: p99 {}, p99.9 {}, mean {}\n",
-                ratio.weighting,
-                lower(ratio.p99_reduction),
-                lower(ratio.p999_reduction),
-                lower(ratio.mean_reduction)
-            ),
-        );
-    }
-    for p in report.pipelines.iter().filter(|p| p.load.missing > 0) {
-        say(&mut text, format_args!("{}: {} of {} records MISSING\n", p.policy, p.load.missing, p.load.scheduled));
+    if digest.quiet.noisy {
+        text.push_str("THE MACHINE WAS NOT QUIET: too few blocks would be left, so all of them count\n");
     }
     text
 }
 
-fn group(table: &mut Table, pipelines: &[PipelineReport], title: &str, row: impl Fn(&PipelineReport) -> Row) {
-    if !table.is_empty() {
-        table.add_row([""; 9]);
-    }
-    for (i, pipeline) in pipelines.iter().enumerate() {
-        let Row { events_per_s, latency, flushes_per_1000, cpu_us_per_event } = row(pipeline);
-        let title = if i == 0 { title } else { "" };
-        let two = |v: f64| format!("{v:.2}");
-        table.add_row([
-            title.to_owned(),
-            pipeline.policy.to_string(),
-            format!("{events_per_s:.0}"),
-            two(latency.p50_ms),
-            two(latency.p99_ms),
-            two(latency.p999_ms),
-            two(latency.mean_ms),
-            two(flushes_per_1000),
-            two(cpu_us_per_event),
-        ]);
-    }
+/// Phases in order, then all by both weightings, with their titles.
+pub(crate) fn sections(digest: &Digest) -> Vec<(String, Weighting, String)> {
+    let phases = digest.groups.iter().map(|g| (g.clone(), Weighting::Event, g.clone()));
+    let all = [(Weighting::Event, "all, by events"), (Weighting::Time, "all, by seconds")];
+    phases.chain(all.map(|(weighting, title)| (ALL.to_owned(), weighting, title.to_owned()))).collect()
+}
+
+fn cells(title: String, row: &Row) -> [String; 10] {
+    let two = |v: f64| format!("{v:.2}");
+    let p99 = match row.p99_interval_ms {
+        Some(i) => format!("{:.2} ({:.2} to {:.2})", row.p99_ms, i.low, i.high),
+        None => two(row.p99_ms),
+    };
+    [
+        title,
+        row.policy.clone(),
+        two(row.p50_ms),
+        p99,
+        two(row.p999_ms),
+        two(row.mean_ms),
+        two(row.flushes_per_1000),
+        two(row.cpu_ms_per_1000),
+        two(row.busy),
+        row.panics.to_string(),
+    ]
 }
 
 /// A `String` takes whatever is written to it.
 fn say(text: &mut String, what: fmt::Arguments<'_>) {
     text.write_fmt(what).ok();
-}
-
-fn lower(share: f64) -> String {
-    let word = if share >= 0.0 { "lower" } else { "HIGHER" };
-    format!("{:.1} % {word}", share.abs() * 100.0)
 }

@@ -110,11 +110,6 @@ impl Schedule {
         &self.slices
     }
 
-    /// Begin of each phase.
-    pub(crate) fn begins(&self) -> &[Nanos] {
-        &self.begins
-    }
-
     pub(crate) fn end(&self) -> Nanos {
         self.phases.iter().fold(Nanos(0), |sum, p| sum + p.span)
     }

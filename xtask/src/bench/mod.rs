@@ -3,9 +3,11 @@
 
 mod draw;
 mod flame;
+mod lab;
 mod page;
 mod profile;
 mod syscalls;
+mod tuning;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -26,6 +28,21 @@ pub(crate) struct Args {
     /// Rounds of `profile`, about five minutes each, and of `switches`, half a minute each
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
+    /// Minutes to try the plumbing by; the figures are not to be quoted
+    #[arg(long)]
+    quick: bool,
+    /// Which sinks `tuning` is about
+    #[arg(long, value_enum, default_value_t = tuning::Sinks::Promises)]
+    sink: tuning::Sinks,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// Minutes, to try the plumbing by.
+    Quick,
+    /// What a figure needs.
+    Full,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -34,14 +51,24 @@ enum Name {
     Draw,
     /// A flame graph of the last minute and of the last hour, at the socket, with 50,000 distinct stacks
     Flame,
-    /// Reading the settings page: ns a read, whole and with the expiry check
+    /// Reading the settings page and reporting a flush: ns each
     Page,
+    /// Borrowing a connection from the pool and giving it back: ns a loan, alone and contended
+    Pool,
     /// What profiling the whole host costs, beside perf and profile-bee
     Profile,
+    /// Batch size against concurrency in a closed loop, and whether 128 differs from 256
+    Sweep,
+    /// The steps of a pipeline alone: batches, LZ4, hash partitioning
+    Micro,
+    /// Which batch and which flush time suit which messages
+    Guidance,
     /// What every kind of profile at once adds to a context switch
     Switches,
     /// What syscall accounting adds to a system call, beside libbpf-tools `syscount -L`
     Syscalls,
+    /// Flush policies beside each other and beside their oracle, with verdicts and a report: an hour, or --quick
+    Tuning,
 }
 
 /// What every measurement is given.
@@ -51,6 +78,10 @@ pub(crate) struct Bench<'a> {
     pub(crate) json: Option<&'a Path>,
     /// Rounds, where they can be chosen.
     pub(crate) rounds: usize,
+    /// How much, where it can be chosen.
+    pub(crate) scale: Scale,
+    /// Sinks of `tuning`.
+    pub(crate) sinks: tuning::Sinks,
 }
 
 impl Bench<'_> {
@@ -70,14 +101,20 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let json = args.json.as_deref().map(std::path::absolute).transpose()?;
-    let bench = Bench { workspace, json: json.as_deref(), rounds: args.rounds.into() };
+    let scale = if args.quick { Scale::Quick } else { Scale::Full };
+    let bench = Bench { workspace, json: json.as_deref(), rounds: args.rounds.into(), scale, sinks: args.sink };
     match args.name {
         Name::Draw => draw::run(&bench)?,
         Name::Flame => flame::run(&bench)?,
-        Name::Page => page::run(&bench)?,
+        Name::Page => page::run(&bench, "page")?,
+        Name::Pool => page::run(&bench, "pool")?,
         Name::Profile => profile::run(&bench)?,
         Name::Switches => profile::switches::run(&bench)?,
         Name::Syscalls => syscalls::run(&bench)?,
+        Name::Sweep => lab::run(&bench, "sweep")?,
+        Name::Micro => lab::run(&bench, "micro")?,
+        Name::Guidance => lab::run(&bench, "guidance")?,
+        Name::Tuning => tuning::run(&bench)?,
     }
     Ok(ExitCode::SUCCESS)
 }

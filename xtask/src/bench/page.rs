@@ -1,4 +1,4 @@
-//! Cost of a read of the settings page: builds the laboratory in release, lets it measure, and prints its numbers as a
+//! Costs that are counted in nanoseconds, of the pages and of the pool: builds the laboratory in release, lets it measure, and prints its numbers as a
 //! table. Never measures itself, because xtask is a debug build.
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,6 @@ use crate::{shell, ui};
 
 #[derive(Deserialize)]
 struct Report {
-    limit_ns: f64,
     results: Vec<Cost>,
 }
 
@@ -20,15 +19,16 @@ struct Cost {
     median_ns: f64,
     best_ns: f64,
     worst_ns: f64,
+    limit_ns: Option<f64>,
 }
 
-pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
+pub(crate) fn run(bench: &Bench<'_>, what: &str) -> Result<()> {
     let mut build = bench.workspace.cargo();
     shell::must("build tidegate-lab in release", build.args(["build", "--release", "-p", "tidegate-lab"]))?;
     let scratch = tempfile::NamedTempFile::new().context("make a file for the numbers")?;
     let file = bench.json.unwrap_or(scratch.path());
     let mut measure = bench.workspace.command(bench.workspace.target.join("release/tidegate-lab"));
-    measure.args(["bench", "page", "--json"]).arg(file);
+    measure.args(["bench", what, "--json"]).arg(file);
     let shown = shell::show(&measure);
     let status = Leash::start(&mut measure)?.wait()?;
     if !status.success() {
@@ -39,11 +39,12 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<()> {
     let rows: Vec<Vec<String>> = report
         .results
         .iter()
-        .map(|Cost { what, median_ns, best_ns, worst_ns }| {
-            [what.clone()].into_iter().chain([median_ns, best_ns, worst_ns].map(|ns| format!("{ns:.2}"))).collect()
+        .map(|Cost { what, median_ns, best_ns, worst_ns, limit_ns }| {
+            let figures = [median_ns, best_ns, worst_ns].map(|ns| format!("{ns:.2}"));
+            let limit = limit_ns.map_or_else(String::new, |limit| format!("{limit:.0}"));
+            [what.clone()].into_iter().chain(figures).chain([limit]).collect()
         })
         .collect();
-    ui::line(ui::table(&["ns a read", "median>", "best>", "worst>"], &rows));
-    ui::line(format_args!("wanted for a read of the page: at most {} ns", report.limit_ns));
+    ui::line(ui::table(&["ns", "median>", "best>", "worst>", "at most>"], &rows));
     Ok(())
 }

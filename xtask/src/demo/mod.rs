@@ -1,16 +1,15 @@
 //! The whole of tidegate on this machine, in one run: an agent as root, a laboratory as an ordinary user, fixed against
 //! tuned pipelines under the same load, and a verdict. Leaves nothing behind but `demo/`, however it ends.
 
-mod http;
+pub(crate) mod http;
 mod report;
-mod room;
-mod stage;
+pub(crate) mod room;
+pub(crate) mod stage;
 mod verdict;
 mod watcher;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -38,15 +37,9 @@ enum Afterwards {
     Keep,
 }
 
-/// Binaries of the release build.
-struct Built {
-    tidegate: PathBuf,
-    lab: PathBuf,
-}
-
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let release = workspace.target.join("release");
-    let built = Built { tidegate: release.join("tidegate"), lab: release.join("tidegate-lab") };
+    let built = stage::Built { tidegate: release.join("tidegate"), lab: release.join("tidegate-lab") };
     if !args.built {
         setup::ensure(workspace)?;
         let mut cargo = workspace.cargo();

@@ -34,17 +34,17 @@ impl Report {
     /// A latency of the pipeline of a policy over the whole run, ms.
     pub(crate) fn latency(&self, policy: &str, weighting: Weighting, statistic: Statistic) -> Option<f64> {
         let weighting = match weighting {
-            Weighting::Time => "by_time",
-            Weighting::Event => "by_event",
+            Weighting::Time => "time",
+            Weighting::Event => "event",
         };
         let statistic = match statistic {
             Statistic::P99 => "p99_ms",
             Statistic::P999 => "p999_ms",
             Statistic::Mean => "mean_ms",
         };
-        let pipelines = self.0.get("pipelines")?.as_array()?;
-        let report = pipelines.iter().find(|report| report.get("policy").and_then(Value::as_str) == Some(policy))?;
-        report.get(weighting)?.get(statistic)?.as_f64()
+        let wanted = [("policy", policy), ("phase", "all"), ("part", "whole"), ("weighting", weighting)];
+        let fits = |row: &&Value| wanted.iter().all(|(key, value)| row.get(key).and_then(Value::as_str) == Some(value));
+        self.0.get("rows")?.as_array()?.iter().find(fits)?.get(statistic)?.as_f64()
     }
 }
 
@@ -54,9 +54,9 @@ mod tests {
 
     #[test]
     fn a_latency_is_found_by_policy_and_weighting_and_a_missing_one_is_absent() {
-        let row = |p99: f64| serde_json::json!({"p99_ms": p99, "mean_ms": 1.0});
-        let fixed = serde_json::json!({"policy": "fixed", "by_event": row(700.0), "by_time": row(750.0)});
-        let report = Report(serde_json::json!({"pipelines": [fixed]}));
+        let row = |phase: &str, weighting: &str, p99: f64| serde_json::json!({"policy": "fixed", "phase": phase, "part": "whole", "weighting": weighting, "p99_ms": p99});
+        let rows = [row("300/s", "time", 9.0), row("all", "event", 700.0), row("all", "time", 750.0)];
+        let report = Report(serde_json::json!({"rows": rows}));
         assert_eq!(report.latency("fixed", Weighting::Time, Statistic::P99), Some(750.0));
         assert_eq!(report.latency("fixed", Weighting::Event, Statistic::P99), Some(700.0));
         assert_eq!(report.latency("fixed", Weighting::Event, Statistic::P999), None);

@@ -1,6 +1,7 @@
 //! The run itself, as root: folder, agent, laboratory, watcher, and their end. Everything that it starts hangs on a
 //! value that ends it when dropped, so that an error or a signal anywhere leaves nothing behind.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -9,13 +10,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::fd::AsRawFd;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
 use super::report::Report;
 use super::room::{Room, User};
 use super::watcher::{Flame, Watcher};
-use super::{Afterwards, Built, verdict};
+use super::{Afterwards, verdict};
 use crate::leash::{self, Leash, poll};
 use crate::shell::Workspace;
 use crate::ui;
@@ -32,7 +33,7 @@ pub(super) fn run(workspace: &Workspace, built: &Built, seconds: u32, afterwards
     std::fs::create_dir_all(&results).with_context(|| format!("create {}", results.display()))?;
     let user = User::ordinary()?;
     let room = Room::make(user)?;
-    let agent = start_agent(built, &room)?;
+    let agent = start_agent(built, &room, &[])?;
     ui::line(format_args!(
         "demo: agent {} on {}; the laboratory runs as user {}",
         agent.id(),
@@ -91,12 +92,19 @@ pub(super) fn run(workspace: &Workspace, built: &Built, seconds: u32, afterwards
     Ok(())
 }
 
-fn start_agent(built: &Built, room: &Room) -> Result<Leash> {
+/// Binaries of the release build.
+pub(crate) struct Built {
+    pub(crate) tidegate: PathBuf,
+    pub(crate) lab: PathBuf,
+}
+
+/// Starts the agent in `room`, with further words on its command line, and waits for its socket.
+pub(crate) fn start_agent(built: &Built, room: &Room, more: &[OsString]) -> Result<Leash> {
     let log = room.create_agent_log()?;
     let mut command = Command::new(&built.tidegate);
     command.arg("agent").arg("--socket").arg(room.socket()).current_dir(room.path());
     // Nothing that this machine's own configuration says.
-    command.arg("--config").arg(room.create_empty_config()?);
+    command.arg("--config").arg(room.create_empty_config()?).args(more);
     command.stdin(Stdio::null()).stdout(log.try_clone().context("share the log")?).stderr(log);
     let agent = Leash::start(&mut command)?;
     let ready = poll(AGENT_PATIENCE, || {
@@ -115,19 +123,31 @@ fn start_agent(built: &Built, room: &Room) -> Result<Leash> {
     Ok(agent)
 }
 
-/// Starts the laboratory as an ordinary user. The clone may lie where that user cannot go, so it is handed the open
-/// binary instead of a path; it starts its own children by `/proc/self/exe`.
+/// A command that is ready to start, and the open file that it is started by.
+pub(crate) struct AsUser {
+    pub(crate) command: Command,
+    /// Held until the command has started.
+    _binary: OwnedFd,
+}
+
+/// `binary` as an ordinary user, in a folder of theirs. The clone may lie where that user cannot go, so it is handed the
+/// open binary instead of a path; the laboratory starts its own children by `/proc/self/exe`.
+pub(crate) fn as_user(binary: &Path, name: &str, user: User, folder: &Path) -> Result<AsUser> {
+    let open = rustix::fs::open(binary, OFlags::RDONLY, Mode::empty())
+        .with_context(|| format!("open {}", binary.display()))?;
+    let mut command = Command::new(PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())));
+    command.arg0(name).uid(user.uid).gid(user.gid).current_dir(folder).stdin(Stdio::null());
+    command.env("HOME", folder).env("TMPDIR", folder);
+    Ok(AsUser { command, _binary: open })
+}
+
 fn start_lab(built: &Built, room: &Room, user: User, seconds: u32) -> Result<Leash> {
-    let binary = rustix::fs::open(&built.lab, OFlags::RDONLY, Mode::empty())
-        .with_context(|| format!("open {}", built.lab.display()))?;
-    let mut command = Command::new(PathBuf::from(format!("/proc/self/fd/{}", binary.as_raw_fd())));
-    command.arg0("tidegate-lab").arg("compare").arg("--dir").arg(room.of_lab());
-    command.arg("--socket").arg(room.socket()).arg("--json").arg(room.of_lab().join("report.json"));
+    let mut lab = as_user(&built.lab, "tidegate-lab", user, &room.of_lab())?;
+    lab.command.arg("compare").arg("--dir").arg(room.of_lab());
+    lab.command.arg("--socket").arg(room.socket()).arg("--json").arg(room.of_lab().join("report.json"));
     let phases: Vec<String> = RATES.iter().map(|rate| format!("{rate}x{seconds}s")).collect();
-    command.args(["--phases", &phases.join(",")]);
-    command.uid(user.uid).gid(user.gid).current_dir(room.of_lab()).stdin(Stdio::null());
-    command.env("HOME", room.of_lab()).env("TMPDIR", room.of_lab());
-    Leash::start(&mut command)
+    lab.command.args(["--phases", &phases.join(",")]);
+    Leash::start(&mut lab.command)
 }
 
 /// Gives the results to whoever called `sudo`: the clone is theirs.
@@ -145,7 +165,7 @@ fn hand_over(results: &Path) -> Result<()> {
 }
 
 /// The last lines of a log, for an error.
-fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     let text = File::open(log).and_then(std::io::read_to_string).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")

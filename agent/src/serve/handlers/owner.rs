@@ -13,8 +13,8 @@ use crate::serve::handlers::tuning::settle;
 use crate::serve::peer::{Peer, Role};
 use crate::serve::problem::Refusal;
 use crate::serve::reply::PipelineJson;
-use crate::serve::validate;
 use crate::serve::view::View;
+use crate::serve::{validate, watched};
 use crate::units::PipelineName;
 
 /// `POST /v1/pipelines/{name}/signals`: a pipeline without a report page says what it does.
@@ -65,7 +65,9 @@ pub async fn bounds(
 
 /// Two accounts of the same counters would each look like a fall of the other.
 fn has_no_page(view: &View, name: &PipelineName) -> Result<(), Refusal> {
-    if pipeline(view, name)?.registration.report.is_none() {
+    let shown = pipeline(view, name)?;
+    watched::settable(shown)?;
+    if shown.registration.report.is_none() {
         return Ok(());
     }
     let detail = format!("{name} reports by its page");

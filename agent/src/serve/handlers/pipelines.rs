@@ -1,5 +1,7 @@
 //! Pipelines come, are shown, and go. Registration is idempotent: the same name from the same user takes over.
 
+use std::path::PathBuf;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -13,8 +15,8 @@ use crate::serve::groups::Granted;
 use crate::serve::peer::{Peer, Role, Sight};
 use crate::serve::problem::Refusal;
 use crate::serve::reply::PipelineJson;
-use crate::serve::validate;
 use crate::serve::view::PipelineView;
+use crate::serve::{validate, watched};
 use crate::units::PipelineName;
 
 /// `GET /v1/pipelines`: all of them for root and for whoever may see or tune what belongs to others, his own for anybody
@@ -42,11 +44,17 @@ pub async fn show(
 pub async fn register(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    Extension(role): Extension<Role>,
     Extension(name): Extension<PipelineName>,
     JsonBody(registration): JsonBody<Registration>,
 ) -> Result<(StatusCode, Json<RegistrationReply>), Refusal> {
     validate::registration(&registration)?;
-    let Some(process) = peer.process else {
+    watched::check(&registration)?;
+    let process = match &registration.watch {
+        Some(watch) => Some(watched::process(watch, &peer, role)?),
+        None => peer.process,
+    };
+    let Some(process) = process else {
         let detail = "the process at the other end cannot be seen from here";
         let fix = "register from the pipeline's own process, in the agent's process namespace";
         return Err(Refusal::forbidden("unknown-process", detail, fix));
@@ -69,14 +77,15 @@ pub async fn register(
     };
     let view = app.taken_up(|view| view.pipelines.iter().any(is_taken_up)).await?;
     let shown = pipeline(&view, &name)?;
-    if app.pages.look(peer.uid, &name).is_none() {
+    let is_watched = registration.watch.is_some();
+    if !is_watched && app.pages.look(peer.uid, &name).is_none() {
         let why = view.degraded.iter().find(|line| line.contains(name.as_str())).cloned();
         let detail = why.unwrap_or_else(|| format!("the settings page of {name} could not be written"));
         return Err(Refusal::unavailable("no-page", detail, "see the agent's log; free room or correct the directory"));
     }
     let reply = RegistrationReply {
         name: name.to_string(),
-        settings_page: app.pages.path(peer.uid, &name),
+        settings_page: if is_watched { PathBuf::new() } else { app.pages.path(peer.uid, &name) },
         values: VALUE_NAMES.map(str::to_owned).to_vec(),
         generation: shown.generation.0,
         mode: registration.mode,

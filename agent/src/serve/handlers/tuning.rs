@@ -14,8 +14,8 @@ use crate::serve::body::JsonBody;
 use crate::serve::peer::Peer;
 use crate::serve::problem::Refusal;
 use crate::serve::reply::PipelineJson;
-use crate::serve::validate;
 use crate::serve::view::View;
+use crate::serve::{validate, watched};
 use crate::units::{Nanos, PipelineName};
 
 /// `PUT /v1/pipelines/{name}/override`
@@ -25,7 +25,10 @@ pub async fn pin(
     Extension(name): Extension<PipelineName>,
     JsonBody(request): JsonBody<OverrideRequest>,
 ) -> Result<Json<PipelineJson>, Refusal> {
-    let knobs = pipeline(&app.view(), &name)?.bounds;
+    let view = app.view();
+    let shown = pipeline(&view, &name)?;
+    watched::settable(shown)?;
+    let knobs = shown.bounds;
     validate::pin(&request, &knobs)?;
     let view = settle(&app, Input::Override { name: name.clone(), uid: peer.uid, request }).await?;
     Ok(Json(pipeline(&view, &name)?.into()))
@@ -47,7 +50,7 @@ pub async fn roll_back(
     Extension(peer): Extension<Peer>,
     Extension(name): Extension<PipelineName>,
 ) -> Result<Json<PipelineJson>, Refusal> {
-    pipeline(&app.view(), &name)?;
+    watched::settable(pipeline(&app.view(), &name)?)?;
     let view = settle(&app, Input::RollBack { name: name.clone(), uid: peer.uid }).await?;
     Ok(Json(pipeline(&view, &name)?.into()))
 }
@@ -59,7 +62,7 @@ pub async fn mode(
     Extension(name): Extension<PipelineName>,
     JsonBody(request): JsonBody<ModeRequest>,
 ) -> Result<Json<PipelineJson>, Refusal> {
-    pipeline(&app.view(), &name)?;
+    watched::settable(pipeline(&app.view(), &name)?)?;
     let view = settle(&app, Input::SetMode { name: name.clone(), uid: peer.uid, mode: request.mode }).await?;
     Ok(Json(pipeline(&view, &name)?.into()))
 }

@@ -11,7 +11,7 @@ fn sums(flushes: impl IntoIterator<Item = (u64, u64)>) -> FlushSums {
         sums.flushes += 1;
         sums.bytes += bytes;
         sums.bytes_squared = sums.bytes_squared.wrapping_add(bytes * bytes);
-        sums.duration_ns += us * 1_000 + 500;
+        sums.duration_ns += us * 1_000;
         sums.bytes_us = sums.bytes_us.wrapping_add(bytes * us);
         sums.us_squared = sums.us_squared.wrapping_add(us * us);
     }
@@ -48,6 +48,27 @@ fn a_planted_line_comes_back_within_its_errors() {
     assert!((line.per_kib_us - 15.0).abs() < 4.0 * line.per_kib_error_us + 0.1, "{cost:?}");
     assert!(line.fixed_error_ms < 0.1 && line.per_kib_error_us < 1.5, "{cost:?}");
     assert!((cost.at_ms(50.0 * 1_024.0) - 3.95).abs() < 0.1, "{cost:?}");
+}
+
+#[test]
+fn microseconds_that_are_rounded_in_the_products_do_not_bend_the_line() {
+    let (mut tracker, mut lots) = (FlushCostTracker::default(), Lots(3));
+    for _ in 0..100 {
+        let mut sums = FlushSums::default();
+        for _ in 0..5 {
+            let (bytes, ns) = (40_000 + lots.below(2_000), 50_000 + lots.below(1_000));
+            let us = (ns + 500) / 1_000;
+            sums.flushes += 1;
+            sums.bytes += bytes;
+            sums.bytes_squared += bytes * bytes;
+            sums.duration_ns += ns;
+            sums.bytes_us += bytes * us;
+            sums.us_squared += us * us;
+        }
+        tracker.observe(&sums);
+    }
+    let cost = tracker.value().unwrap();
+    assert_eq!(cost.line, None, "40 µs too many or too few, at sizes that hardly differ: {cost:?}");
 }
 
 #[test]

@@ -302,14 +302,15 @@ impl Running {
             Cause::Panic => ReportWord::FlushesByPanic,
             Cause::Waiting => ReportWord::FlushesByWaiting,
         };
+        let us = (ends - begun).saturating_add(500) / 1_000;
         let counts = [
             (ReportWord::EventsOut, events),
             (ReportWord::BytesOut, bytes),
             (ReportWord::Flushes, 1),
             (ReportWord::FlushNs, ends - begun),
             (ReportWord::FlushBytesSquared, bytes.wrapping_mul(bytes)),
-            (ReportWord::FlushBytesUs, bytes.wrapping_mul((ends - begun) / 1_000)),
-            (ReportWord::FlushUsSquared, ((ends - begun) / 1_000).wrapping_mul((ends - begun) / 1_000)),
+            (ReportWord::FlushBytesUs, bytes.wrapping_mul(us)),
+            (ReportWord::FlushUsSquared, us.wrapping_mul(us)),
             (by_cause, 1),
         ];
         for (word, count) in counts {
