@@ -8,6 +8,7 @@ mod profile_diff;
 mod profile_kit;
 mod profile_readers;
 mod replay;
+mod sdk;
 mod serve_agent;
 mod serve_kit;
 mod serve_limits;

@@ -21,7 +21,7 @@ use crate::serve_kit::{Answer, raw};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Host {
-    directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 impl Host {

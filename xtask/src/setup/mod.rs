@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+pub(crate) use servers::postgres_programs;
 pub(crate) use toolchain::Toolchain;
 
 use crate::shell::{self, Workspace, which};
@@ -121,9 +122,11 @@ fn go(workspace: &Workspace, intent: Intent) -> Result<(Option<Toolchain>, usize
         let why = "`cargo xtask kernel-test vm` cannot boot other kernels";
         journal.enter(package, &apt.optional(package, program, why, intent), watch);
     }
-    for (package, program) in [("gcc", "gcc"), ("g++", "g++"), ("binutils", "objcopy"), ("nodejs", "node")] {
+    for (package, program) in
+        [("gcc", "gcc"), ("g++", "g++"), ("binutils", "objcopy"), ("nodejs", "node"), ("python3", "python3")]
+    {
         let watch = Stopwatch::start();
-        let why = "the tests of names and of shares cannot build or run the programs that they look into";
+        let why = "the tests of names, of shares and of the C and Python SDKs cannot build or run their programs";
         journal.enter(package, &apt.optional(package, program, why, intent), watch);
     }
 
