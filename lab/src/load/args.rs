@@ -19,30 +19,36 @@ pub(crate) const DEFAULT_PHASES: &str = "300x8s,5000x8s,55000x8s,300x8s,20000x8s
 /// Open loop: a record's latency counts from the time it was due, however late it was sent
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Traffic is LAW@RATExSPAN with options after colons; several parts are separated by commas:
-  even@5000x8s                                             equal gaps, as --phases has them
-  poisson@5000x30s                                         as independent users come
-  onoff@20000x30s:on=500ms:off=1500ms:low=100              bursts of a fixed length, off at `low` [on 1s, off as on, low 0]
-  burst@5000x60s:factor=10:share=0.1:mean=200ms            random bursts, 5000/s on average [these are the defaults]
-  ramp@100-20000x30s                                       in a straight line
-  daily@5000x60s:swing=0.8:day=30s                         night and noon, compressed [swing 0.8, one day]
-  flash@500x60s:peak=20000:at=20s:rise=1s:fall=10s         a crowd that comes at once and leaves slowly
-  trace@FILE:speed=2                                       lines of an offset and a count: `1.5ms 12` or `1500000,12` (ns)
-Sizes of records:
-  512        all alike
-  lognormal@600:sigma=1:max=64KiB     mean 600, most smaller, a few much larger
-  zipf@64:s=1.2:max=64KiB             64 times a rank, small ones most often
+Traffic is LAW@RATExSPAN, with options after colons; commas separate parts that follow one another:
+  even@5000x8s                              equal gaps, as --phases has them
+  poisson@5000x30s                          as independent users come
+  onoff@20000x30s:on=1s:off=1s:low=0        by turns, silent or at `low`
+  burst@5000x60s:factor=10:share=0.1:mean=200ms
+                                            random bursts; 5000/s on average
+  ramp@100-20000x30s                        in a straight line
+  daily@5000x60s:swing=0.8:day=60s          night and noon, compressed
+  flash@500x60s:peak=5000:at=15s:rise=1200ms:fall=10s
+                                            a crowd comes at once, leaves slowly
+  trace@FILE:speed=1                        lines like `1.5ms 12` or `1500000,12`:
+                                            an offset (ns without a unit), a count
+Options that are left out are as shown. Sizes of records:
+  512                                       all alike
+  lognormal@600:sigma=1:max=4MiB            mean 600: most smaller, few much larger
+  zipf@64:s=1.2:max=1MiB                    64 times a rank, small ones most often
 
 Examples:
-  tidegate-lab load --connect 127.0.0.1:9000 --traffic burst@5000x60s --record-bytes lognormal@600 --plot run.svg
-  tidegate-lab load --connect 127.0.0.1:9000 --traffic poisson@300x8s,flash@300x60s:peak=20000 --hlog run.hlog
-  tidegate-lab load --postgres /tmp/tidegate-lab-postgres-4711 --statement 'SELECT 1' --traffic poisson@500x30s")]
+  tidegate-lab load --connect 127.0.0.1:9000 \\
+    --traffic burst@5000x60s --record-bytes lognormal@600 --plot run.svg
+  tidegate-lab load --connect 127.0.0.1:9000 \\
+    --traffic poisson@300x8s,flash@300x60s:peak=20000 --hlog run.hlog
+  tidegate-lab load --postgres /tmp/tidegate-lab-postgres-4711 \\
+    --statement 'SELECT 1' --traffic poisson@500x30s")]
 pub(crate) struct LoadArgs {
     /// The pipeline: HOST:PORT or unix:PATH
     #[arg(long, value_name = "ADDR", required_unless_present = "postgres")]
     pub(crate) connect: Option<Address>,
     /// Instead of a pipeline, execute a statement at PostgreSQL for each record: the folder of its socket, or words like
-    /// \"host=/run/postgresql user=me dbname=test\"
+    /// "host=/run/postgresql user=me dbname=test"
     #[arg(long, value_name = "DIR|WORDS", conflicts_with = "connect", requires = "statement")]
     pub(crate) postgres: Option<String>,
     /// What to execute; prepared once a connection

@@ -136,6 +136,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_help_shows_as_the_value_of_an_option_is_its_default() {
+        for (short, long) in [
+            ("onoff@20000x30s", "onoff@20000x30s:on=1s:off=1s:low=0"),
+            ("burst@5000x60s", "burst@5000x60s:factor=10:share=0.1:mean=200ms"),
+            ("daily@5000x60s", "daily@5000x60s:swing=0.8:day=60s"),
+            ("flash@500x60s", "flash@500x60s:peak=5000:at=15s:rise=1200ms:fall=10s"),
+        ] {
+            let law = |text: &str| text.parse::<Traffic>().unwrap().0[0].law.clone();
+            assert_eq!(law(short), law(long));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_what_could() {
         for (bad, names) in [
             ("", "like poisson@5000x30s"),
