@@ -17,6 +17,7 @@ mod net;
 mod out;
 mod parent;
 mod pipeline;
+mod plot;
 mod report;
 mod servers;
 mod sink;

@@ -122,6 +122,36 @@ fn the_flush_cost_changes_under_a_steady_rate_and_grows_with_the_records() {
 }
 
 #[test]
+fn traffic_of_any_law_and_size_arrives_whole_and_leaves_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("trace"), "0 5\n200ms 10\n450ms,5\n").unwrap();
+    let mut sink = Part::start(&["sink", "--listen", "127.0.0.1:0", "--delay", "1ms", "--verify"]);
+    let sink_address = sink.address();
+    let mut pipeline =
+        Part::start(&["pipeline", "--listen", "127.0.0.1:0", "--sink", &sink_address, "--policy", "greedy"]);
+    let address = pipeline.address();
+    let traffic = format!("poisson@2000x1s,flash@200x1s:peak=4000,trace@{}", at("trace"));
+    let (hlog, plot, hdr) = (at("run.hlog"), at("run.svg"), at("run.hdr"));
+    let mut args = vec!["--connect", &address, "--traffic", &traffic, "--record-bytes", "lognormal@300:max=64KiB"];
+    args.extend(["--warmup", "300ms", "--hlog", &hlog, "--plot", &plot, "--hdr", &hdr, "--seed", "9"]);
+    let (ok, report, errors) = load(&args);
+    assert!(ok, "{errors}");
+    assert_eq!(report["missing"], 0, "{report}");
+    let phase = |index: usize| report["phases"][index]["scheduled"].as_u64().unwrap();
+    assert!((1_800..2_200).contains(&phase(0)) && phase(1) > 500 && phase(2) == 20, "{report}");
+    assert!(report["phases"][1]["traffic"].as_str().unwrap().starts_with("flash@200"), "{report}");
+    let mean = report["record_bytes"].as_u64().unwrap();
+    assert!((250..350).contains(&mean), "{mean} bytes a record, 300 were asked for");
+    assert_eq!(pipeline.stop()["events_out"], report["scheduled"]);
+    assert_eq!(sink.stop()["sequence_gaps"], 0);
+    let log = std::fs::read_to_string(hlog).unwrap();
+    assert_eq!(log.lines().filter(|line| line.starts_with("Tag=phase")).count(), 3, "{log}");
+    assert!(std::fs::read_to_string(plot).unwrap().contains("99.9 %"));
+    assert!(std::fs::metadata(hdr).unwrap().len() > 100);
+}
+
+#[test]
 fn a_sink_that_dies_and_comes_back_gets_every_record() {
     let dir = tempfile::tempdir().unwrap();
     let at = unix(dir.path(), "out");

@@ -40,6 +40,10 @@ pub(crate) struct CompareArgs {
     /// Cap on the busy share of the flusher, told to the agent
     #[arg(long, value_name = "SHARE")]
     pub(crate) busy_cap: Option<f64>,
+    /// Find the best constant of each phase and the best single one by real runs first, and let them run beside the
+    /// others as `oracle` and `best`; minutes
+    #[arg(long)]
+    pub(crate) oracle: bool,
     /// Blocks: in each of them every policy runs once
     #[arg(long, default_value_t = 1)]
     pub(crate) blocks: usize,
@@ -52,6 +56,9 @@ pub(crate) struct CompareArgs {
     /// The same results as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write a report into this directory: tuning.md and tuning.html
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// Writes tuning.json, tuning.md and tuning.html

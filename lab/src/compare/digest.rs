@@ -366,3 +366,6 @@ impl Digest {
         self.ran.iter().any(|r| r.label == label)
     }
 }
+
+#[cfg(test)]
+mod tests;

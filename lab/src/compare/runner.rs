@@ -97,9 +97,8 @@ impl<'a> Runner<'a> {
         let server = self.start_server(jobs)?;
         let target = server.as_ref().map(|(_, target)| target.as_str());
         let (mut lanes, begin) = self.start_lanes(jobs, target)?;
-        let mut ours: Vec<u32> = lanes.iter().flat_map(Lane::pids).collect();
-        ours.extend(self.agent.into_iter().chain(server.as_ref().map(|(part, _)| part.pid())));
-        ours.push(std::process::id());
+        // Lanes and servers are children of this process.
+        let ours: Vec<u32> = self.agent.into_iter().chain([std::process::id()]).collect();
         let (foreign, cores) = self.watch(&mut lanes, begin, &ours)?;
         let finish = |lane: Lane| lane.finish(self.stop, &self.directory, failing);
         let outcomes = lanes.into_iter().map(finish).collect::<Result<_>>()?;

@@ -12,12 +12,12 @@ use tidegate_client::Nanos;
 
 use super::job::{Downstream, Job};
 use super::lane::Outcome;
-use super::plan::{Plan, divide};
+use super::plan::{Contender, Plan, divide};
 use super::runner::Runner;
 use super::turns::{Counted, counted, turns_job};
 use crate::load::schedule::Phase;
 use crate::out::note;
-use crate::pipeline::policy::Constant;
+use crate::pipeline::policy::{Constant, Policy};
 use crate::sink::delay::Steps;
 use crate::stats::{Pool, Weighted};
 
@@ -110,8 +110,19 @@ pub(crate) struct Found {
     pub(crate) cap: f64,
 }
 
+/// Searches, and adds what was found to the contenders: the best single constant as `best`, the constants of the phases
+/// as `oracle`.
+pub(crate) fn add_oracle(runner: &Runner<'_>, plan: &mut Plan, grid: &Grid, cap: f64) -> Result<Found> {
+    let found = search(runner, plan, grid, cap)?;
+    note(&format!("{}: best single constant {}", plan.title, found.best));
+    let contender = |label: &str, policy, constants| Contender { label: label.to_owned(), policy, constants };
+    plan.contenders.push(contender("best", Policy::Static(found.best), Vec::new()));
+    plan.contenders.push(contender("oracle", Policy::Schedule, found.per_phase.clone()));
+    Ok(found)
+}
+
 /// Searches by real runs.
-pub(crate) fn search(runner: &Runner<'_>, plan: &Plan, grid: &Grid, cap: f64) -> Result<Found> {
+fn search(runner: &Runner<'_>, plan: &Plan, grid: &Grid, cap: f64) -> Result<Found> {
     let groups = plan.groups();
     let mut random = Rng::with_seed(plan.seed ^ 0x5eac);
     let mut tried: Vec<Vec<Tried>> = groups.iter().map(|_| Vec::new()).collect();

@@ -54,6 +54,8 @@ pub(crate) enum Stage {
     File,
     Postgres,
     Redis,
+    /// Put together on a command line.
+    Own,
 }
 
 impl Stage {
@@ -166,7 +168,7 @@ pub(crate) fn study(stage: Stage, scale: Scale) -> Study {
             ),
             grid: None,
         },
-        Stage::FixedBuffer | Stage::Highest => Study {
+        Stage::FixedBuffer | Stage::Highest | Stage::Own => Study {
             plan: plan(
                 "TCP, 10 ms a flush",
                 tcp(10),

@@ -293,3 +293,6 @@ pub(crate) fn render(proof: &Proof) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 mod draw;
 mod flame;
 mod lab;
+mod load;
 mod page;
 mod profile;
 mod syscalls;
@@ -25,7 +26,7 @@ pub(crate) struct Args {
     /// Write the numbers here as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Rounds of `profile`, about five minutes each, and of `switches`, half a minute each
+    /// Rounds of `profile`, about five minutes each, of `switches`, half a minute each, and of `load`, likewise, at least six
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
     /// Minutes to try the plumbing by; the figures are not to be quoted
@@ -51,6 +52,8 @@ enum Name {
     Draw,
     /// A flame graph of the last minute and of the last hour, at the socket, with 50,000 distinct stacks
     Flame,
+    /// Latencies by `tidegate-lab load` and by `pgbench -R`, in turns on one PostgreSQL
+    Load,
     /// Reading the settings page and reporting a flush: ns each
     Page,
     /// Borrowing a connection from the pool and giving it back: ns a loan, alone and contended
@@ -106,6 +109,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     match args.name {
         Name::Draw => draw::run(&bench)?,
         Name::Flame => flame::run(&bench)?,
+        Name::Load => load::run(&bench)?,
         Name::Page => page::run(&bench, "page")?,
         Name::Pool => page::run(&bench, "pool")?,
         Name::Profile => profile::run(&bench)?,
