@@ -229,8 +229,18 @@ impl Member {
             lease: LeaseTerms { ttl_ms: 3_000, ..LeaseTerms::default() },
             ..Registration::new(Knobs::default())
         };
-        let reply: RegistrationReply = contact::register(socket, name, &registration)
-            .with_context(|| format!("register {name} (run as root, against an agent of its own)"))?;
+        let deadline = clock::monotonic() + PATIENCE.into();
+        let reply: RegistrationReply = loop {
+            match contact::register(socket, name, &registration) {
+                Ok(reply) => break reply,
+                // An agent that has just started loads its probes first.
+                Err(contact::ContactError::Io { .. }) if clock::monotonic() < deadline => sleep(TICK),
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("register {name} (run as root, against an agent of its own)"));
+                }
+            }
+        };
         let page = PageReader::open(&reply.settings_page).context("open a settings page")?;
         Ok(Self { name: name.to_owned(), report, page })
     }
