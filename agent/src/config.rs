@@ -33,6 +33,8 @@ pub struct Config {
     pub pages: PathBuf,
     /// Where the history is kept; absent when none is.
     pub history: Option<Keeping>,
+    /// The operator's own table of guidance; absent where the built-in one is served.
+    pub guidance: Option<PathBuf>,
     /// On-CPU sampling when nobody asks.
     pub cpu: Switch,
     /// CPU samples per second and CPU.
@@ -136,6 +138,7 @@ enum Kind {
 const SOCKET: &str = "socket";
 const PAGES: &str = "pages";
 const STATE: &str = "state";
+const GUIDANCE: &str = "guidance";
 const HISTORY_ENABLED: &str = "history.enabled";
 const HISTORY_MIB: &str = "history.mib";
 const HISTORY_DAYS: &str = "history.days";
@@ -151,10 +154,11 @@ const GROUPS_READ: &str = "groups.read";
 const GROUPS_TUNE: &str = "groups.tune";
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 16] = [
+const KEYS: [(&str, Kind); 17] = [
     (SOCKET, Kind::AbsolutePath),
     (PAGES, Kind::AbsolutePath),
     (STATE, Kind::AbsolutePath),
+    (GUIDANCE, Kind::AbsolutePath),
     (HISTORY_ENABLED, Kind::OnOff),
     (HISTORY_MIB, Kind::Whole(16, 65_536)),
     (HISTORY_DAYS, Kind::Whole(1, 365)),
@@ -181,6 +185,7 @@ impl Default for Config {
                 most: Bytes(256 << 20),
                 longest: Nanos::from_secs(7 * DAY_S),
             }),
+            guidance: None,
             cpu: Switch::On,
             hertz: 97,
             kinds: vec![ProfileKind::Cpu],
@@ -313,6 +318,7 @@ impl TryFrom<RawConfig> for Config {
         if raw.switch(HISTORY_ENABLED) == Some(Switch::Off) {
             config.history = None;
         }
+        config.guidance = raw.path(GUIDANCE);
         config.cpu = raw.switch(CPU_ENABLED).unwrap_or(config.cpu);
         config.hertz = raw.whole(CPU_HZ).unwrap_or(config.hertz);
         config.kinds = raw.value(PROFILE_KINDS).and_then(profile_kinds).unwrap_or(config.kinds);

@@ -1,11 +1,13 @@
 //! What passes between a pipeline and the agent: page layouts and JSON bodies. The agent uses the same types.
 
 mod evidence;
+mod guidance;
 mod json;
 mod page;
 mod posted;
 
 pub use evidence::{DescriptorJson, KernelGradeJson};
+pub use guidance::{Guidance, GuidanceRow, Purpose, Range};
 pub use json::{
     Applied, BeforeAfterJson, Boundary, Caps, CausesJson, DecisionJson, EffectJson, Goal, KnobRange, Knobs, LeaseTerms,
     Mode, ModelJson, Objective, OnExpiry, OverrideRequest, Policy, PredictedJson, Problem, Registration,

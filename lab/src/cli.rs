@@ -2,22 +2,22 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the help text, where markup would show")]
 
-use std::ffi::OsString;
-use std::fmt;
 mod measure;
 
+use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_client::Nanos;
 
-use crate::load::schedule::Phases;
+use crate::load::args::{DEFAULT_PHASES, LoadArgs};
 use crate::net::Address;
 use crate::pipeline::policy::Policy;
 use crate::sink::delay::Steps;
 use crate::time::{parse_bytes, parse_span};
 
-pub(crate) use measure::{CompareArgs, MicroArgs, SweepArgs, TuningArgs};
+pub(crate) use measure::{CompareArgs, GuidanceArgs, MicroArgs, SweepArgs, TuningArgs};
 
 /// Real pipelines under real load, and the measurements of both
 #[derive(Debug, Parser)]
@@ -59,7 +59,7 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Broom(BroomArgs),
     /// Send records at a scheduled rate and measure when each is acknowledged
-    Load(LoadArgs),
+    Load(Box<LoadArgs>),
     /// Run flush policies side by side under the same load and print one table
     Compare(CompareArgs),
     /// Run the proof of the tuner: every comparison, its oracle, the highest rates, verdicts and a report
@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// What the steps of a pipeline do alone
     Micro(MicroArgs),
+    /// Measure which batch and which flush time suit which messages
+    Guidance(GuidanceArgs),
     /// Measure the client's own cost
     #[command(subcommand)]
     Bench(Bench),
@@ -240,41 +242,6 @@ pub(crate) struct PipelineArgs {
     #[arg(long)]
     pub(crate) stats_on_stdin: bool,
 }
-
-/// Open loop: a record's latency counts from the time it was due, however late it was sent
-#[derive(Debug, Args)]
-pub(crate) struct LoadArgs {
-    /// The pipeline: HOST:PORT or unix:PATH
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) connect: Address,
-    /// Rates and spans, RATExSPAN separated by commas
-    #[arg(long, default_value = DEFAULT_PHASES)]
-    pub(crate) phases: Phases,
-    /// Begin with this long at the first rate, left out of the results
-    #[arg(long, default_value = "0", value_parser = parse_span)]
-    pub(crate) warmup: Nanos,
-    /// Bytes of a record on the wire
-    #[arg(long, default_value_t = 512)]
-    pub(crate) record_bytes: usize,
-    /// Wait this long for acknowledgements after the last phase
-    #[arg(long, default_value = "30s", value_parser = parse_span)]
-    pub(crate) drain: Nanos,
-    /// Begin at this instant of the monotonic clock, ns
-    #[arg(long, value_name = "NS")]
-    pub(crate) start_at: Option<u64>,
-    /// Results as JSON, `-` for standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// With the latencies of every second in the JSON, as counts, so that runs can be pooled
-    #[arg(long)]
-    pub(crate) slices: bool,
-    /// Percentile distribution of all records as text, as HdrHistogram plotters read it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) hdr: Option<PathBuf>,
-}
-
-/// Rates that pass through a cold, a warm and a hot regime, and the steps between them.
-pub(crate) const DEFAULT_PHASES: &str = "300x8s,5000x8s,55000x8s,300x8s,20000x8s,55000x8s";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::cli::{Bench, Cli, Command};
-use crate::{bench, compare, kernel, load, micro, parent, pipeline, servers, sink, sweep, tuning};
+use crate::{bench, compare, guidance, kernel, load, micro, parent, pipeline, servers, sink, sweep, tuning};
 
 /// Runs the subcommand.
 pub(crate) fn run(cli: Cli) -> Result<()> {
@@ -20,6 +20,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Tuning(args) => tuning::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Micro(args) => micro::run(&args),
+        Command::Guidance(args) => guidance::run(&args),
         Command::Bench(Bench::Page(args)) => bench::page(&args),
         Command::Bench(Bench::Pool(args)) => bench::pool::run(&args),
         Command::Bench(Bench::Reaction(args)) => bench::reaction::run(&args),

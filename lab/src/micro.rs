@@ -24,7 +24,7 @@ const BATCH: usize = 256 << 10;
 /// Partitions, as a queue of some size has them.
 const PARTITIONS: usize = 32;
 /// Sizes of the records.
-const SIZES: [usize; 3] = [64, 128, 512];
+const SIZES: [usize; 4] = [32, 64, 128, 512];
 
 /// What is asked, records a second.
 const ASKED: [(Step, f64); 3] = [(Step::Batch, 3.7e6), (Step::Pack, 8.8e6), (Step::Partition, 9.6e6)];
@@ -115,13 +115,20 @@ fn render(figures: &[Figure]) -> String {
     format!("{table}\n{RECORDS} records a round, median of {ROUNDS} rounds\n")
 }
 
-/// Lines like those of a log: they compress as such lines do, and each has a key of its own.
+/// Lines like those of an access log: they compress as such lines do, and each has a key of its own.
 fn records(size: usize) -> Vec<Vec<u8>> {
     let mut random = fastrand::Rng::with_seed(3);
+    let paths = ["/v1/orders", "/v1/orders/items", "/v1/users", "/health", "/static/app.js", "/v1/search?q=lamp"];
     let line = |i: usize| {
-        let mut line = format!("user={:08x} seq={i} level=info ", random.u32(..)).into_bytes();
+        let mut line = format!("user={:08x} seq={i} ", random.u32(..)).into_bytes();
         while line.len() < size {
-            line.extend_from_slice(format!("k{}={} ", random.u8(..16), random.u16(..)).as_bytes());
+            let (path, ms) = (paths[random.usize(..paths.len())], random.u16(1..400));
+            let more = format!(
+                "level=info method=GET path={path} status=200 duration_ms={ms} upstream=backend-{} \
+                 agent=\"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\" tls=1.3 region=eu-central ",
+                random.u8(..8)
+            );
+            line.extend_from_slice(more.as_bytes());
         }
         line.truncate(size);
         line

@@ -122,6 +122,36 @@ fn the_flush_cost_changes_under_a_steady_rate_and_grows_with_the_records() {
 }
 
 #[test]
+fn traffic_of_any_law_and_size_arrives_whole_and_leaves_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("trace"), "0 5\n200ms 10\n450ms,5\n").unwrap();
+    let mut sink = Part::start(&["sink", "--listen", "127.0.0.1:0", "--delay", "1ms", "--verify"]);
+    let sink_address = sink.address();
+    let mut pipeline =
+        Part::start(&["pipeline", "--listen", "127.0.0.1:0", "--sink", &sink_address, "--policy", "greedy"]);
+    let address = pipeline.address();
+    let traffic = format!("poisson@2000x1s,flash@200x1s:peak=4000,trace@{}", at("trace"));
+    let (hlog, plot, hdr) = (at("run.hlog"), at("run.svg"), at("run.hdr"));
+    let mut args = vec!["--connect", &address, "--traffic", &traffic, "--record-bytes", "lognormal@300:max=64KiB"];
+    args.extend(["--warmup", "300ms", "--hlog", &hlog, "--plot", &plot, "--hdr", &hdr, "--seed", "9"]);
+    let (ok, report, errors) = load(&args);
+    assert!(ok, "{errors}");
+    assert_eq!(report["missing"], 0, "{report}");
+    let phase = |index: usize| report["phases"][index]["scheduled"].as_u64().unwrap();
+    assert!((1_800..2_200).contains(&phase(0)) && phase(1) > 500 && phase(2) == 20, "{report}");
+    assert!(report["phases"][1]["traffic"].as_str().unwrap().starts_with("flash@200"), "{report}");
+    let mean = report["record_bytes"].as_u64().unwrap();
+    assert!((250..350).contains(&mean), "{mean} bytes a record, 300 were asked for");
+    assert_eq!(pipeline.stop()["events_out"], report["scheduled"]);
+    assert_eq!(sink.stop()["sequence_gaps"], 0);
+    let log = std::fs::read_to_string(hlog).unwrap();
+    assert_eq!(log.lines().filter(|line| line.starts_with("Tag=phase")).count(), 3, "{log}");
+    assert!(std::fs::read_to_string(plot).unwrap().contains("99.9 %"));
+    assert!(std::fs::metadata(hdr).unwrap().len() > 100);
+}
+
+#[test]
 fn a_sink_that_dies_and_comes_back_gets_every_record() {
     let dir = tempfile::tempdir().unwrap();
     let at = unix(dir.path(), "out");
@@ -180,7 +210,41 @@ fn a_comparison_prints_its_table_and_leaves_nothing_behind() {
     assert_eq!(report["pipelines"][0]["label"], "fixed");
     assert!(report["pipelines"][0]["pid"].as_u64().unwrap() > 0);
     assert_eq!(report["pipelines"][1]["received"]["sequence_gaps"], 0);
+    let rows = report["rows"].as_array().unwrap();
+    let whole = |policy: &str, weighting: &str| {
+        let wanted = [("policy", policy), ("phase", "all"), ("part", "whole"), ("weighting", weighting)];
+        let row = rows.iter().find(|r| wanted.iter().all(|(key, value)| r[*key] == *value)).unwrap();
+        assert_eq!(row["records"], 3300, "{row}");
+        row["p99_ms"].as_f64().unwrap()
+    };
+    assert!(whole("fixed", "time") > whole("greedy", "time"), "250 ms of waiting show in the tail");
+    assert!(whole("greedy", "event") >= 10.0, "no record is acknowledged before the sink's own delay");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the report stays");
+}
+
+#[test]
+fn one_policy_under_two_names_is_the_resolution_of_a_comparison() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("report.json");
+    let compare = |policies: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"));
+        command.args(["compare", "--policies", policies, "--phases", "500x2s,2000x2s", "--warmup", "200ms"]);
+        command.args(["--sink", "tcp:2ms", "--blocks", "2", "--dir"]).arg(dir.path()).arg("--json").arg(&json);
+        command.output().unwrap()
+    };
+    let output = compare("static:64KiB/8ms,again=static:64KiB/8ms");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let quiet = &report["quiet"];
+    assert!(quiet["run"].as_u64().unwrap() >= 2 && quiet["foreign"].as_array().unwrap().len() >= 2, "{quiet}");
+    let pair = |c: &&Value| c["phase"] == "2000/s" && c["part"] == "settled" && c["weighting"] == "event";
+    let aa = report["aa"].as_array().unwrap().iter().find(pair).unwrap();
+    assert_eq!((&aa["policy"], &aa["against"]), (&"again".into(), &"static:64KiB/8ms".into()));
+    assert!((0.2..5.0).contains(&aa["median"].as_f64().unwrap()), "{aa}");
+
+    let twice = compare("greedy,greedy");
+    let error = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(!twice.status.success() && error.contains("again=greedy"), "{error}");
 }
 
 #[test]

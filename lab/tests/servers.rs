@@ -106,6 +106,44 @@ fn a_pipeline_that_starts_again_begins_with_an_empty_table() {
     end(server, room.path());
 }
 
+/// One connection, twenty milliseconds a statement, a hundred a second asked for: most of them have to wait for longer and
+/// longer, and a generator that waited with them would not see it.
+#[test]
+fn statements_that_find_no_connection_free_count_their_wait() {
+    let room = room();
+    let Some((server, folder)) = serve("postgres", room.path()) else { return };
+    let load = |connections: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"))
+            .args(["load", "--postgres", &folder, "--statement", "SELECT pg_sleep(0.02)", "--json", "-"])
+            .args(["--connections", connections, "--traffic", "even@100x2s"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["acknowledged"], 200);
+        report["by_event"]["p50_ms"].as_f64().unwrap()
+    };
+    let (held_up, free) = (load("1"), load("8"));
+    assert!(held_up > 900.0, "the median waits a second: {held_up} ms");
+    assert!((20.0..300.0).contains(&free), "{free} ms where a connection is always free");
+    end(server, room.path());
+}
+
+#[test]
+fn a_statement_that_cannot_be_is_refused_before_the_load_begins() {
+    let room = room();
+    let Some((server, folder)) = serve("postgres", room.path()) else { return };
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"))
+        .args(["load", "--postgres", &folder, "--statement", "SELEKT 1"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("SELEKT 1") && error.contains("syntax"), "{error}");
+    end(server, room.path());
+}
+
 #[test]
 fn redis_has_every_record_once() {
     let room = room();

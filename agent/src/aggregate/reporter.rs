@@ -7,6 +7,9 @@ use crate::aggregate::report::{self, Report, ReportFault};
 use crate::aggregate::window::PipelineWindow;
 use crate::units::{Nanos, Pid};
 
+/// Reports in a row with fallen counters that make a restart.
+const RESTARTED: u32 = 3;
+
 /// The report side of a pipeline.
 #[derive(Debug)]
 pub(super) struct Reporter {
@@ -14,6 +17,8 @@ pub(super) struct Reporter {
     pub(super) pid: Pid,
     before: Option<(Nanos, Report)>,
     newest: Option<(Nanos, Report)>,
+    /// Reports whose counters fell, newest of them, and how many came in a row: a restart, or a lie.
+    fallen: Option<(Nanos, Report, u32)>,
     window: PipelineWindow,
     /// Sequence of the newest report or acknowledgement over the socket.
     sequence: Option<u64>,
@@ -25,7 +30,7 @@ impl Reporter {
     /// Of a pipeline that has just registered.
     pub(super) fn new(pid: Pid) -> Self {
         let window = PipelineWindow::default();
-        Self { pid, before: None, newest: None, window, sequence: None, runs_by: None }
+        Self { pid, before: None, newest: None, fallen: None, window, sequence: None, runs_by: None }
     }
 
     /// Its page was read, or could not be.
@@ -62,6 +67,18 @@ impl Reporter {
         news
     }
 
+    /// Counters below the baseline. One such report is no restart: were it the next baseline, the counters that are back
+    /// a tick later would look like a burst. Those that stay down, and rise from there, become the baseline.
+    fn fell(&mut self, time: Nanos, report: Report) {
+        let rising = self.fallen.take().filter(|(then, low, _)| report.since(low, time.since(*then)).is_ok());
+        let in_a_row = rising.map_or(1, |(.., count)| count + 1);
+        if in_a_row >= RESTARTED {
+            self.newest = Some((time, report));
+        } else {
+            self.fallen = Some((time, report, in_a_row));
+        }
+    }
+
     fn take(&mut self, time: Nanos, report: Result<Report, ReportFault>) {
         let report = match report {
             Ok(report) => report,
@@ -76,9 +93,12 @@ impl Reporter {
             Some(_) => return, // Twice at one instant: the first counts.
             None => None,
         };
-        // Whatever is said of the pair, the newest page is the next baseline: a restarted counter costs one tick.
-        self.newest = Some((time, report));
         match delta {
+            Some(Err(fault @ ReportFault::Fell(_))) => {
+                self.window.fault = Some(fault);
+                self.fell(time, report);
+                return;
+            }
             Some(Err(fault)) => self.window.fault = Some(fault),
             Some(Ok(delta)) => {
                 self.window.levels = Some(levels);
@@ -86,5 +106,6 @@ impl Reporter {
             }
             None => self.window.levels = Some(levels),
         }
+        (self.newest, self.fallen) = (Some((time, report)), None);
     }
 }

@@ -343,6 +343,27 @@ mod tests {
         assert_eq!((seen[4].start, seen[4].end), (Nanos(400), Nanos(500)));
     }
 
+    fn told(counts: &[u64]) -> Vec<Option<u64>> {
+        let mut batch = RawBatch::new();
+        register(&mut batch);
+        for (time, events) in (1..).zip(counts) {
+            report(&mut batch, time * 100, *events);
+            encode::tick(&mut batch, Nanos(time * 100));
+        }
+        let seen = windows(&mut Aggregator::new(Limits::default(), Nanos(0)), &batch);
+        seen.iter().skip(1).map(|w| w.pipelines[&name()].report.as_ref().map(|r| r.events_in)).collect()
+    }
+
+    #[test]
+    fn one_fallen_report_is_passed_over_and_makes_no_burst() {
+        assert_eq!(told(&[50, 55, 25, 66, 70]), [Some(5), None, Some(11), Some(4)]);
+    }
+
+    #[test]
+    fn counters_that_stay_down_have_started_anew() {
+        assert_eq!(told(&[50, 55, 2, 4, 6, 9]), [Some(5), None, None, None, Some(3)]);
+    }
+
     fn post(batch: &mut RawBatch, time: u64, sequence: u64, events_in: u64) {
         let report = Box::new(SignalsReport { sequence, events_in, ..SignalsReport::default() });
         encode::input(batch, Nanos(time), &Input::Report { name: name(), report });
@@ -410,11 +431,14 @@ mod tests {
                 encode::tick(&mut batch, Nanos(time * 100_000_000));
             }
             let seen = windows(&mut Aggregator::new(Limits::default(), Nanos(0)), &batch);
-            for (pair, window) in counts.windows(2).zip(&seen[1..]) {
+            for (nth, window) in seen.iter().enumerate().skip(1) {
                 let pipeline = &window.pipelines[&name()];
-                let rose = pair[1].checked_sub(pair[0]).filter(|rose| *rose <= 100_000_000);
-                prop_assert_eq!(pipeline.report.as_ref().map(|r| r.events_in), rose);
-                prop_assert_eq!(pipeline.fault.is_none(), rose.is_some());
+                let lowest = counts[..nth].iter().copied().min().unwrap_or(0);
+                if let Some(delta) = &pipeline.report {
+                    prop_assert!(delta.events_in <= counts[nth] - lowest && delta.events_in <= delta.span.0);
+                } else {
+                    prop_assert!(pipeline.fault.is_some(), "nothing said, and no reason");
+                }
             }
         }
     }

@@ -40,7 +40,7 @@ pub fn decide(state: &mut State, signals: &Signals, now: Nanos) -> Decision {
         state.free();
     }
     let stepped = signals.step.is_some() || signals.flushes.cost_step.is_some();
-    if stepped {
+    if stepped || state.unsteady.is_none() {
         state.unsteady = Some(now);
     }
     let finding = state.trial.observe(now, Sample::of(signals), stepped);
@@ -137,12 +137,14 @@ fn tune(state: &mut State, publish: &Publish<'_>, load: &Load) -> Decision {
         state.memory.forget_regime();
     } else if let Some(step) = signals.flushes.cost_step.filter(|_| state.policy == Policy::Model) {
         state.settling = Some((now + SETTLING, Stepped::Cost(step)));
+    } else if let Some(share) = state.share_step() {
+        (state.settling, state.unsteady) = (Some((now + SETTLING, Stepped::Share(share))), Some(now));
     }
     if state.settling.is_some_and(|(until, _)| now >= until) {
-        state.settling = None;
+        (state.settling, state.in_step) = (None, false);
     }
     let step = state.settling.map(|(_, step)| step);
-    let proposal = propose(state.policy, &mut state.memory, load, &state.bounds);
+    let proposal = propose(state.policy, &mut state.memory, load, &state.bounds, state.current);
     let turn = trim(state, load, now);
     let wanted = scaled(proposal.settings, state.trim.factors());
     let of_load = Basis::Proposal(proposal, load.rate);
@@ -188,7 +190,7 @@ fn still(state: &State, load: &Load, now: Nanos) -> Option<Hold> {
 
 /// One tick of the slow trim, where the load is steady enough for it.
 fn trim(state: &mut State, load: &Load, now: Nanos) -> Turn {
-    let steady = state.unsteady.is_none_or(|then| now.since(then) >= STEADY);
+    let steady = state.unsteady.is_some_and(|then| now.since(then) >= STEADY);
     let busy_enough = load.flushes.per_s.is_some_and(|per_s| per_s >= ENOUGH_FLUSHES);
     let free = state.mode == Mode::On && state.trial.quarantined(now).is_none();
     let knob = load.flushes.causes.and_then(|causes| match (causes.age.0, causes.size.0) {
@@ -298,7 +300,11 @@ impl Publish<'_> {
     ) -> Decision {
         let from = std::mem::replace(&mut state.current, settings);
         let applied = if state.mode.acts() {
-            state.previous = Some(state.published.1);
+            // A step is told in several changes: to take it back is to go back to what was before all of them.
+            if !(load == SameLoad::No && state.in_step) {
+                state.previous = Some(state.published.1);
+            }
+            state.in_step = load == SameLoad::No;
             state.published = (Generation(state.published.0.0.saturating_add(1)), settings);
             state.predicted = predicted;
             let strictness = if state.mode == Mode::Canary { Strictness::Canary } else { Strictness::Usual };

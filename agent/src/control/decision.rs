@@ -11,6 +11,7 @@ use crate::control::governor::Hold;
 use crate::control::policy::model::{Constraint, Grounds};
 use crate::control::policy::regime::{Age, HOT_FROM, Regime, WARM_FROM};
 use crate::control::policy::{Because, Predicted, Proposal};
+use crate::control::state::ShareStep;
 use crate::control::trial::{BeforeAfter, Effect, SameLoad};
 use crate::signal::exact::exp;
 use crate::signal::flush::CostStep;
@@ -75,6 +76,8 @@ reasons! {
     CostRise "cost_rise",
     /// A flush became cheaper.
     CostFall "cost_fall",
+    /// The pipeline's share of a common budget of CPU time changed.
+    Share "share",
     /// The queue passed 80 % of its capacity.
     Panic "panic",
     /// The slow trim asks what a small change does.
@@ -142,6 +145,8 @@ pub enum Basis {
     Step(Step, Proposal),
     /// The policy proposed this because the cost of a flush changed.
     Cost(CostStep, Proposal),
+    /// The policy proposed this because the pipeline's share of the CPU time changed.
+    Share(ShareStep, Proposal),
     /// The governor held what the policy proposed.
     Held(Hold, Proposal, EventsPerSec),
     /// The queue: bytes, capacity.
@@ -164,6 +169,7 @@ impl Basis {
             Self::Proposal(proposal, _)
             | Self::Step(_, proposal)
             | Self::Cost(_, proposal)
+            | Self::Share(_, proposal)
             | Self::Held(_, proposal, _) => Some(proposal),
             _ => None,
         }
@@ -251,6 +257,10 @@ impl Decision {
             }
             Basis::Cost(CostStep { from_ms, to_ms }, proposal) => format!(
                 "a flush took {from_ms:.2} ms and now takes {to_ms:.2} ms: {}",
+                sentence(&proposal, self.signals.rate.unwrap_or_default())
+            ),
+            Basis::Share(ShareStep { from, to }, proposal) => format!(
+                "the share of the CPU time went from {from:.3} to {to:.3} cores: {}",
                 sentence(&proposal, self.signals.rate.unwrap_or_default())
             ),
             Basis::Held(hold, proposal, rate) => format!("{}; {}", sentence(&proposal, rate), held(hold)),

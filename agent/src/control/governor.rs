@@ -99,8 +99,9 @@ impl Governor {
                 (self.changed, self.batch, self.interval) = (Some(now), None, None);
                 Verdict::Change(clamped, bound_by)
             }
-            Urgency::Probe => Verdict::Change(clamped, bound_by),
-            Urgency::Steady => self.steady(current, clamped, bound_by, bounds, now),
+            // What the policy wants beyond the trim's small change waits its turn like any other.
+            Urgency::Probe if within_steps(current, clamped) => Verdict::Change(clamped, bound_by),
+            Urgency::Steady | Urgency::Probe => self.steady(current, clamped, bound_by, bounds, now),
         }
     }
 
@@ -146,6 +147,11 @@ fn apart(a: Settings, b: Settings) -> bool {
     let far = |a: u64, b: u64| a.abs_diff(b) as f64 > DEADBAND * a.max(b) as f64;
     let intervals = (a.interval.0, b.interval.0);
     far(a.batch.0, b.batch.0) || (far(intervals.0, intervals.1) && intervals.0.abs_diff(intervals.1) > LEAST_US)
+}
+
+fn within_steps(current: Settings, wanted: Settings) -> bool {
+    slew(current.batch.0, wanted.batch.0) == wanted.batch.0
+        && slew(current.interval.0, wanted.interval.0) == wanted.interval.0
 }
 
 fn direction(from: u64, to: u64) -> Option<Direction> {

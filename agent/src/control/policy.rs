@@ -49,6 +49,8 @@ pub struct Predicted {
 pub struct Memory {
     regime: Option<Regime>,
     stretch: Stretch,
+    /// What was proposed last.
+    proposed: Option<Settings>,
 }
 
 impl Memory {
@@ -59,17 +61,26 @@ impl Memory {
 }
 
 /// What the settings should be.
-pub fn propose(policy: Policy, memory: &mut Memory, load: &Load, bounds: &Bounds) -> Proposal {
+pub fn propose(policy: Policy, memory: &mut Memory, load: &Load, bounds: &Bounds, current: Settings) -> Proposal {
     let before = memory.regime;
     let regime = regime::regime(before, load.rate);
     memory.regime = Some(regime);
     let plain = |settings, because| Proposal { settings, because, predicted: None };
-    match policy {
+    let arrived = memory.proposed.is_none_or(|proposed| near(bounds.clamp(proposed).0, current));
+    let proposal = match policy {
         Policy::Static => plain(bounds.defaults(), Because::Static),
         Policy::Greedy => plain(bounds.shortest(), Because::Greedy),
         Policy::Regime => regime::propose(regime, load),
-        Policy::Model => model::propose(&mut memory.stretch, load, before),
-    }
+        Policy::Model => model::propose(memory.stretch.when(arrived), load, before),
+    };
+    memory.proposed = Some(proposal.settings);
+    proposal
+}
+
+/// Whether the interval in force is about what was proposed: only then does what is measured tell of the proposal.
+fn near(proposed: Settings, current: Settings) -> bool {
+    let (a, b) = (proposed.interval.0, current.interval.0);
+    a.abs_diff(b) <= a.max(b) / 5 + 100
 }
 
 /// Whole KiB, and steps of the interval that a human reads: no digits that mean nothing.

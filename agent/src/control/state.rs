@@ -13,6 +13,9 @@ use crate::control::trial::Trial;
 use crate::control::trim::Trim;
 use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
 
+/// A share that changed by this factor is a step.
+const SHARE_STEP: f64 = 1.25;
+
 /// Who holds the knobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hand {
@@ -42,6 +45,8 @@ pub struct State {
     pub(super) objective: Objective,
     /// Its share of a common budget of CPU time, cores.
     pub(super) cpu_share: Option<f64>,
+    /// The share that the settings in force were found for.
+    pub(super) share_acted_on: Option<f64>,
     pub(super) hand: Hand,
     pub(super) tuning: Tuning,
     pub(super) published: (Generation, Settings),
@@ -49,6 +54,8 @@ pub struct State {
     pub(super) current: Settings,
     /// What was published before: a roll-back goes there.
     pub(super) previous: Option<Settings>,
+    /// The newest change answered a step of the load.
+    pub(super) in_step: bool,
     /// Settings that a request put in force, not yet decided on.
     pub(super) due: Option<(Settings, Reason)>,
     pub(super) governor: Governor,
@@ -71,6 +78,16 @@ pub struct State {
 pub(super) enum Stepped {
     Rate(crate::signal::rate::Step),
     Cost(crate::signal::flush::CostStep),
+    Share(ShareStep),
+}
+
+/// A change of a pipeline's share of the CPU time, cores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ShareStep {
+    /// Before.
+    pub from: f64,
+    /// After.
+    pub to: f64,
 }
 
 /// Whether the signals have begun.
@@ -100,11 +117,13 @@ impl State {
             policy: registration.policy,
             objective: registration.objective,
             cpu_share: None,
+            share_acted_on: None,
             hand: Hand::Agent,
             tuning: Tuning::Running,
             published,
             current: settings,
             previous: None,
+            in_step: false,
             due,
             governor: Governor::default(),
             hand_off: HandOff::default(),
@@ -166,7 +185,6 @@ impl State {
     /// A human takes the newest change back; nothing is tried for a while.
     pub fn roll_back(&mut self, now: Nanos) {
         if let Some(previous) = self.previous.take() {
-            self.begin_anew();
             self.due = Some((self.bounds.clamp(previous).0, Reason::RollBack));
         }
         self.trial.quarantine(now);
@@ -201,6 +219,17 @@ impl State {
     /// Its share of a common budget of CPU time, cores.
     pub fn set_cpu_share(&mut self, share: Option<f64>) {
         self.cpu_share = share;
+    }
+
+    /// Its share has changed by more than a quarter since it was last acted on: somebody came, or went.
+    pub(super) fn share_step(&mut self) -> Option<ShareStep> {
+        let to = self.cpu_share?;
+        let from = *self.share_acted_on.get_or_insert(to);
+        let apart = to > SHARE_STEP * from || from > SHARE_STEP * to;
+        apart.then(|| {
+            self.share_acted_on = Some(to);
+            ShareStep { from, to }
+        })
     }
 
     /// Generation and settings on the page.
@@ -252,6 +281,7 @@ impl Stepped {
             Self::Rate(_) => Reason::StepFall,
             Self::Cost(step) if step.to_ms > step.from_ms => Reason::CostRise,
             Self::Cost(_) => Reason::CostFall,
+            Self::Share(_) => Reason::Share,
         }
     }
 
@@ -259,6 +289,7 @@ impl Stepped {
         match self {
             Self::Rate(step) => Basis::Step(step, proposal),
             Self::Cost(step) => Basis::Cost(step, proposal),
+            Self::Share(step) => Basis::Share(step, proposal),
         }
     }
 }

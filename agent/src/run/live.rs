@@ -28,6 +28,7 @@ use crate::serve::app::App;
 use crate::serve::check::Preflight;
 use crate::serve::claims::Claims;
 use crate::serve::groups::Groups;
+use crate::serve::guidance;
 use crate::serve::listener::Bound;
 use crate::serve::losses::LossLog;
 use crate::serve::pages::{Pages, Publisher};
@@ -66,6 +67,7 @@ pub struct Report {
 
 /// Runs the agent until `stop` says so. Must run on a current-thread runtime.
 pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output = ()>) -> anyhow::Result<Report> {
+    let guidance = Arc::new(guidance::load(config.guidance.as_deref())?);
     let bound = Bound::bind(&config.socket)?;
     let (source, sender) = LiveSource::open(config);
     let agent = Uid(rustix::process::geteuid().as_raw());
@@ -84,6 +86,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         pages: pages.clone(),
         claims: claims.clone(),
         renderer: renderer.clone(),
+        guidance,
         preflight: options.preflight,
         clock: monotonic,
         wall,

@@ -1,26 +1,28 @@
 //! Simulation: a scenario in, the policies side by side out. The agent's own core decides, in virtual time.
 //!
-//! Every policy sees the same arrivals. `fixed` is a plain buffer, `greedy` flushes whenever the sink is free,
-//! `batcher` is the client's own rule with the agent off, `regime` the same with the agent on.
+//! Every policy sees the same arrivals. `default` and `fixed` are plain buffers, `greedy` flushes whenever the sink is free,
+//! `l0` is the client's own rule with the agent off, `regime` and `model` the same rule with the agent on.
 
+mod expect;
+pub mod random;
 pub mod scenario;
 pub mod score;
 
 use serde::Serialize;
-use tidegate_client::abi::{DecisionJson, ReportWord};
+use tidegate_client::abi::{DecisionJson, Policy, Registration, ReportWord};
 use tidegate_client::rule::{L0, Rule};
 use tidegate_client::units::Bytes as RuleBytes;
 
-use crate::control::Bounds;
-use crate::event::RawBatch;
+use crate::control::{Bounds, Reason};
+use crate::event::{Input, RawBatch};
 use crate::run::core::{Core, CoreConfig};
-use crate::run::simulate::scenario::{PhaseExpect, Scenario};
+use crate::run::simulate::scenario::{Act, Neighbour, Scenario};
 use crate::run::simulate::score::{Quantiles, Score};
 use crate::source::Pulled;
-use crate::source::sim::plant::{Phase, Plant, Running};
+use crate::source::sim::plant::{Phase, Plant, Running, Trouble};
 use crate::source::sim::rules::{Fixed, Greedy};
 use crate::source::sim::{SimSource, Simulated};
-use crate::units::{Nanos, PipelineName, Settings};
+use crate::units::{BatchSize, FlushInterval, Nanos, PipelineName, Settings, Uid};
 
 /// Largest flush of the greedy rule.
 const GREEDY_BATCH: RuleBytes = RuleBytes(512 << 10);
@@ -33,27 +35,51 @@ const LEAD: Nanos = Nanos::SECOND;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Contender {
+    /// A plain buffer on what many libraries ship: 100 events or 50 ms.
+    Default,
     /// A plain buffer on the pipeline's defaults.
     Fixed,
     /// Flush what is queued whenever the sink is free.
     Greedy,
-    /// The client's rule on the pipeline's defaults.
-    Batcher,
-    /// The client's rule under the agent.
+    /// The client's rule on the pipeline's defaults, with its own trigger by accrued waiting; no agent.
+    L0,
+    /// The client's rule under the agent, which follows three regimes of the rate.
     Regime,
+    /// The client's rule under the agent, which learns the cost of a flush.
+    Model,
 }
 
 impl Contender {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Fixed, Self::Greedy, Self::Batcher, Self::Regime];
+    pub const ALL: [Self; 6] = [Self::Default, Self::Fixed, Self::Greedy, Self::L0, Self::Regime, Self::Model];
 
     /// Its name.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Default => "default",
             Self::Fixed => "fixed",
             Self::Greedy => "greedy",
-            Self::Batcher => "batcher",
+            Self::L0 => "l0",
             Self::Regime => "regime",
+            Self::Model => "model",
+        }
+    }
+
+    /// The agent's policy, where the agent is on.
+    pub fn policy(self) -> Option<Policy> {
+        match self {
+            Self::Regime => Some(Policy::Regime),
+            Self::Model => Some(Policy::Model),
+            _ => None,
+        }
+    }
+
+    /// The one that a scenario's expectations are about.
+    pub fn expected_of(scenario: &Scenario) -> Option<Self> {
+        match scenario.registration.policy {
+            Policy::Regime => Some(Self::Regime),
+            Policy::Model => Some(Self::Model),
+            Policy::Static | Policy::Greedy => None,
         }
     }
 }
@@ -69,7 +95,7 @@ pub struct SimReport {
     pub runs: u64,
     /// One row a policy.
     pub policies: Vec<PolicyReport>,
-    /// Expectations of the scenario that the policy `regime` did not meet.
+    /// Expectations of the scenario that the policy it names did not meet.
     pub violations: Vec<String>,
 }
 
@@ -107,6 +133,8 @@ pub struct PhaseReport {
     pub settings: Settings,
     /// Every event alike.
     pub latency: Quantiles,
+    /// The same without those that arrived before the expected time of settling.
+    pub settled: Quantiles,
 }
 
 /// One run of one policy.
@@ -118,6 +146,10 @@ pub struct Trace {
     pub settings: Vec<(Nanos, Settings)>,
     /// Decisions, in their order.
     pub decisions: Vec<DecisionJson>,
+    /// Times that the breaker opened.
+    pub breaker_trips: u64,
+    /// Latencies of the settled parts of the phases.
+    settled: Score,
     totals: Totals,
 }
 
@@ -145,8 +177,8 @@ pub fn compare(scenario: &Scenario, policies: &[Contender], seed: u64, runs: u64
             let traces: Vec<Trace> =
                 (0..runs.max(1)).map(|nth| run(scenario, policy, seed.wrapping_add(nth))).collect();
             let report = report(scenario, policy, &traces);
-            if policy == Contender::Regime {
-                violations = unmet(scenario, &report, &traces);
+            if Some(policy) == Contender::expected_of(scenario) {
+                violations = expect::unmet(scenario, &report, &traces);
             }
             report
         })
@@ -157,31 +189,51 @@ pub fn compare(scenario: &Scenario, policies: &[Contender], seed: u64, runs: u64
 /// Runs one policy once.
 pub fn run(scenario: &Scenario, policy: Contender, seed: u64) -> Trace {
     let name = PipelineName::try_from("simulated".to_owned()).expect("a good name");
-    let end = Running::end(&scenario.phases, START + LEAD);
+    let begin = START + LEAD;
+    let end = Running::end(&scenario.phases, begin);
     // A second more, for what is still queued.
     let mut sim = SimSource::new(START, end + Nanos::SECOND);
     sim.add(pipeline(scenario, policy, &name, seed));
-    let mut core = Core::new(CoreConfig::default(), START);
+    if let Some(neighbour) = scenario.neighbour {
+        sim.add(beside(scenario, policy, neighbour, begin, seed));
+    }
+    for (at, act) in &scenario.actions {
+        sim.request(begin + *at, input(&name, *act));
+    }
+    let mut core = Core::new(CoreConfig { cpu_budget: scenario.cpu_budget, ..CoreConfig::default() }, START);
+    let starts = phase_starts(scenario);
     let mut trace = Trace {
-        score: Score::of_phases(phase_starts(scenario)),
+        score: Score::of_phases(starts.clone()),
+        settled: Score::of_phases(starts.clone()),
         settings: vec![(START, Bounds::new(&scenario.registration.knobs).defaults())],
         decisions: Vec::new(),
+        breaker_trips: 0,
         totals: Totals::default(),
     };
     let mut batch = RawBatch::new();
     while sim.step(&mut batch) == Pulled::Batch {
-        if policy == Contender::Regime {
+        if policy.policy().is_some() {
             core.feed(&batch, |outcome| {
                 for publish in outcome.publish {
                     sim.apply(&publish.name, publish.generation, publish.settings);
-                    trace.settings.push((outcome.now, publish.settings));
+                    if publish.name == name {
+                        trace.settings.push((outcome.now, publish.settings));
+                    }
                 }
-                trace.decisions.extend(outcome.decisions);
+                trace.decisions.extend(outcome.decisions.into_iter().filter(|d| d.name == name.as_str()));
             });
         }
         batch.clear();
-        sim.drain(&name, |done| trace.score.count(done));
+        sim.drain(&name, |done| {
+            trace.score.count(done);
+            let phase = starts.partition_point(|start| *start <= done.arrived).saturating_sub(1);
+            let within = scenario.expect.get(phase).copied().flatten().map_or(0, |expect| expect.within_ms);
+            if starts.get(phase).is_some_and(|start| done.arrived >= *start + Nanos::from_millis(within)) {
+                trace.settled.count(done);
+            }
+        });
     }
+    trace.breaker_trips = trips(&trace.decisions);
     if let Some(running) = sim.running(&name) {
         let (words, _) = running.report();
         trace.totals = Totals {
@@ -189,35 +241,79 @@ pub fn run(scenario: &Scenario, policy: Contender, seed: u64) -> Trace {
             flushes: words[ReportWord::Flushes as usize],
             flush_ns: words[ReportWord::FlushNs as usize],
             cpu_ns: running.work().cpu_ns,
-            span_ns: end.since(START + LEAD).0,
+            span_ns: end.since(begin).0,
         };
     }
     trace
 }
 
+/// Times that the breaker opened: each begins with a decision that is no hold, or that a hold of another kind precedes.
+fn trips(decisions: &[DecisionJson]) -> u64 {
+    let open = |d: &DecisionJson| d.reason == Reason::BreakerOpen.word();
+    let begins = decisions.windows(2).filter(|w| !open(&w[0]) && open(&w[1])).count();
+    begins as u64 + u64::from(decisions.first().is_some_and(open))
+}
+
+fn input(name: &PipelineName, act: Act) -> Input {
+    let (name, uid) = (name.clone(), Uid(0));
+    match act {
+        Act::Pin(request) => Input::Override { name, uid, request },
+        Act::Free => Input::Free { name },
+        Act::Pause => Input::Pause,
+        Act::Resume => Input::Resume,
+        Act::RollBack => Input::RollBack { name, uid },
+    }
+}
+
+/// Largest batch that a shipped default fills, events, and how long it waits.
+const DEFAULT_EVENTS: u64 = 100;
+const DEFAULT_INTERVAL: FlushInterval = FlushInterval(50_000);
+
 fn pipeline(scenario: &Scenario, policy: Contender, name: &PipelineName, seed: u64) -> Simulated {
+    let lead = Phase { rate: 0.0, length: LEAD, flush: Nanos(0), trouble: Trouble::None };
+    let phases = std::iter::once(lead).chain(scenario.phases.iter().copied()).collect();
+    simulated(scenario, policy, name.clone(), phases, seed)
+}
+
+/// The second pipeline, from its arrival to the end.
+fn beside(scenario: &Scenario, policy: Contender, of: Neighbour, begin: Nanos, seed: u64) -> Simulated {
+    let name = PipelineName::try_from("neighbour".to_owned()).expect("a good name");
+    let flush = scenario.phases.first().map_or(Nanos(0), |phase| phase.flush);
+    let length = Running::end(&scenario.phases, Nanos(0)).since(of.from);
+    let phases = vec![Phase { rate: of.rate, length, flush, trouble: Trouble::None }];
+    Simulated { from: begin + of.from, ..simulated(scenario, policy, name, phases, seed ^ 0x0062_6573_6964_6500) }
+}
+
+fn simulated(scenario: &Scenario, policy: Contender, name: PipelineName, phases: Vec<Phase>, seed: u64) -> Simulated {
     let batch_max = RuleBytes(scenario.registration.knobs.batch_bytes.max);
     let rule: Box<dyn Rule> = match policy {
-        Contender::Fixed => Box::new(Fixed),
+        Contender::Default | Contender::Fixed => Box::new(Fixed),
         Contender::Greedy => Box::new(Greedy { batch_max: GREEDY_BATCH }),
-        Contender::Batcher | Contender::Regime => Box::new(L0::by_settings(batch_max)),
+        Contender::L0 => Box::new(L0 { batch_max, kappa: Some(1.0) }),
+        Contender::Regime | Contender::Model => Box::new(L0::by_settings(batch_max)),
     };
+    let own = Bounds::new(&scenario.registration.knobs).defaults();
+    let shipped = Settings { batch: BatchSize(DEFAULT_EVENTS * scenario.event.0), interval: DEFAULT_INTERVAL };
+    let registration = policy.policy().map_or_else(
+        || scenario.registration.clone(),
+        |policy| Registration { policy, ..scenario.registration.clone() },
+    );
     Simulated {
-        name: name.clone(),
-        registration: scenario.registration.clone(),
+        name,
+        registration,
         plant: Plant {
-            phases: std::iter::once(Phase { rate: 0.0, length: LEAD, flush: Nanos(0) })
-                .chain(scenario.phases.iter().copied())
-                .collect(),
+            phases,
             arrivals: scenario.arrivals,
             event: scenario.event,
             per_event: scenario.per_event,
+            noise: scenario.noise,
             queue: scenario.queue,
             rule,
-            defaults: Bounds::new(&scenario.registration.knobs).defaults(),
+            defaults: if policy == Contender::Default { shipped } else { own },
         },
         lie: None,
         seed,
+        from: START,
     }
 }
 
@@ -229,10 +325,12 @@ fn phase_starts(scenario: &Scenario) -> Vec<Nanos> {
 #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits")]
 fn report(scenario: &Scenario, policy: Contender, traces: &[Trace]) -> PolicyReport {
     let mut score = Score::of_phases(phase_starts(scenario));
+    let mut settled = score.clone();
     let mut sum = Totals::default();
     let mut changes = 0;
-    for Trace { score: one, settings, totals, .. } in traces {
+    for Trace { score: one, settled: late, settings, totals, .. } in traces {
         score.merge(one);
+        settled.merge(late);
         sum.lost += totals.lost;
         sum.flushes += totals.flushes;
         sum.flush_ns += totals.flush_ns;
@@ -249,6 +347,7 @@ fn report(scenario: &Scenario, policy: Contender, traces: &[Trace]) -> PolicyRep
             |trace| in_force(trace, starts[nth] + phase.length),
         ),
         latency: score.phase(nth),
+        settled: settled.phase(nth),
     });
     PolicyReport {
         policy,
@@ -268,51 +367,4 @@ fn report(scenario: &Scenario, policy: Contender, traces: &[Trace]) -> PolicyRep
 fn in_force(trace: &Trace, at: Nanos) -> Settings {
     let nth = trace.settings.partition_point(|(from, _)| *from < at).saturating_sub(1);
     trace.settings[nth].1
-}
-
-fn unmet(scenario: &Scenario, report: &PolicyReport, traces: &[Trace]) -> Vec<String> {
-    let mut found = Vec::new();
-    let starts = phase_starts(scenario);
-    for (nth, expect) in scenario.expect.iter().enumerate() {
-        let Some(expect) = expect else {
-            continue;
-        };
-        let end = starts[nth] + scenario.phases[nth].length;
-        let from = starts[nth] + Nanos::from_millis(expect.within_ms);
-        for trace in traces {
-            let settled = std::iter::once(in_force(trace, from))
-                .chain(trace.settings.iter().filter(|(at, _)| *at >= from && *at < end).map(|(_, settings)| *settings));
-            found.extend(settled.filter_map(|settings| outside(nth, expect, settings)));
-        }
-        let p99 = report.phases.get(nth).and_then(|phase| phase.latency.p99_ms);
-        found.extend(above(&format!("phase[{nth}].p99_ms"), p99, expect.p99_ms));
-    }
-    if let Some(total) = scenario.total {
-        found.extend(above("p99_ms by time", report.by_time.p99_ms, total.p99_ms));
-        found.extend(above("p999_ms by time", report.by_time.p999_ms, total.p999_ms));
-        if let Some(most) = total.changes.map(|most| most.saturating_mul(traces.len() as u64))
-            && report.changes > most
-        {
-            found.push(format!("changes = {}: expected at most {most}", report.changes));
-        }
-    }
-    found.dedup();
-    found
-}
-
-fn outside(nth: usize, expect: &PhaseExpect, settings: Settings) -> Option<String> {
-    let knobs = [
-        ("batch_bytes", expect.batch_bytes, settings.batch.0),
-        ("flush_interval_us", expect.flush_interval_us, settings.interval.0),
-    ];
-    knobs.into_iter().find_map(|(key, range, value)| {
-        let [low, high] = range?;
-        (!(low..=high).contains(&value))
-            .then(|| format!("phase[{nth}].{key} = {value}: expected {low} to {high} after {} ms", expect.within_ms))
-    })
-}
-
-fn above(what: &str, value: Option<f64>, limit: Option<f64>) -> Option<String> {
-    let (value, limit) = (value?, limit?);
-    (value > limit).then(|| format!("{what} = {value:.1}: expected at most {limit:.1}"))
 }

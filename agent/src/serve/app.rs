@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_client::abi::Guidance;
 use tokio::sync::watch;
 
 use crate::event::Input;
@@ -29,6 +30,8 @@ pub struct App {
     pub claims: Claims,
     /// Draws profiles.
     pub renderer: Renderer,
+    /// The measured table of guidance.
+    pub guidance: Arc<Guidance>,
     /// Runs the preflight.
     pub preflight: Preflight,
     /// The monotonic clock.

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod feeds;
 pub mod filter;
 pub mod groups;
+pub mod guidance;
 pub mod handlers;
 pub mod labels;
 pub mod listener;

@@ -10,7 +10,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::serve::app::App;
 use crate::serve::groups::{Granted, Grants};
-use crate::serve::handlers::{compare, host, knobs, owner, pipelines, profiles, tuning, watch};
+use crate::serve::handlers::{compare, guidance, host, knobs, owner, pipelines, profiles, tuning, watch};
 use crate::serve::peer::{Peer, Role};
 use crate::serve::problem::{self, Refusal};
 use crate::units::{PipelineName, Uid};
@@ -62,6 +62,7 @@ macro_rules! routes {
 /// The table.
 pub static ROUTES: &[Route] = routes! {
     GET    "/v1/health"                     Anyone       host::health;
+    GET    "/v1/guidance"                   Anyone       guidance::guidance;
     GET    "/v1/doctor"                     Reader       host::doctor;
     GET    "/v1/metrics"                    Reader       host::metrics;
     GET    "/v1/profiles/{kind}"            Anyone       profiles::profile;

@@ -14,7 +14,7 @@ use tidegate_client::abi::Registration;
 
 use crate::event::{Comm, Input, Process, RawBatch, encode};
 use crate::source::sim::lie::Lie;
-use crate::source::sim::plant::{Done, Plant, Running};
+use crate::source::sim::plant::{Done, Plant, Running, Trouble};
 use crate::source::sim::random::Random;
 use crate::source::{EventSource, Pulled, SourceError};
 use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
@@ -25,10 +25,9 @@ pub struct SimSource {
     end: Nanos,
     pipelines: Vec<Pipeline>,
     inputs: Vec<(Nanos, Input)>,
-    begun: Begun,
 }
 
-/// Whether the first records were made.
+/// Whether a pipeline has registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Begun {
     NotYet,
@@ -42,6 +41,8 @@ struct Pipeline {
     lie: Option<Lie>,
     random: Random,
     running: Running,
+    from: Nanos,
+    begun: Begun,
 }
 
 /// A pipeline to simulate.
@@ -52,21 +53,23 @@ pub struct Simulated {
     pub registration: Registration,
     /// What it is made of.
     pub plant: Plant,
-    /// How it lies, if it does.
+    /// How it lies, if it always does.
     pub lie: Option<Lie>,
     /// Seed of its load.
     pub seed: u64,
+    /// When it registers.
+    pub from: Nanos,
 }
 
 impl SimSource {
     /// A host that starts at `start` and ends at `end`, with nothing on it.
     pub fn new(start: Nanos, end: Nanos) -> Self {
-        Self { now: start, end, pipelines: Vec::new(), inputs: Vec::new(), begun: Begun::NotYet }
+        Self { now: start, end, pipelines: Vec::new(), inputs: Vec::new() }
     }
 
     /// Puts a pipeline on it. To be called before the first step.
     pub fn add(&mut self, simulated: Simulated) {
-        let Simulated { name, registration, plant, lie, seed } = simulated;
+        let Simulated { name, registration, plant, lie, seed, from } = simulated;
         let nth = u32::try_from(self.pipelines.len()).unwrap_or(u32::MAX);
         self.pipelines.push(Pipeline {
             name,
@@ -74,7 +77,9 @@ impl SimSource {
             registration,
             lie,
             random: Random::new(seed ^ 0x6c69_6172),
-            running: Running::start(plant, seed, self.now),
+            running: Running::start(plant, seed, from.max(self.now)),
+            from,
+            begun: Begun::NotYet,
         });
     }
 
@@ -107,10 +112,7 @@ impl SimSource {
         if self.now >= self.end {
             return Pulled::End;
         }
-        if self.begun == Begun::NotYet {
-            self.begun = Begun::Yes;
-            self.register(batch);
-        }
+        self.register(batch);
         let now = self.now + Nanos::TICK;
         self.now = now;
         self.inputs.retain(|(at, input)| {
@@ -119,11 +121,16 @@ impl SimSource {
             }
             *at > now
         });
-        for pipeline in &mut self.pipelines {
+        for pipeline in self.pipelines.iter_mut().filter(|p| p.begun == Begun::Yes) {
             pipeline.running.advance(now);
             evidence::rows(batch, now, pipeline.pid, &pipeline.running.work());
             let (words, histogram) = pipeline.running.report();
-            let page = match pipeline.lie {
+            let lie = match pipeline.running.trouble() {
+                Trouble::Silent => continue,
+                Trouble::Lying(lie) => Some(lie),
+                Trouble::None | Trouble::Failing => pipeline.lie,
+            };
+            let page = match lie {
                 None => Ok(page::render(&words, &histogram)),
                 Some(lie) => lie.tell(words, histogram, &mut pipeline.random),
             };
@@ -133,10 +140,13 @@ impl SimSource {
         Pulled::Batch
     }
 
-    fn register(&self, batch: &mut RawBatch) {
-        for pipeline in &self.pipelines {
+    /// Those that are due say who they are.
+    fn register(&mut self, batch: &mut RawBatch) {
+        let now = self.now;
+        for pipeline in self.pipelines.iter_mut().filter(|p| p.begun == Begun::NotYet && p.from <= now) {
+            pipeline.begun = Begun::Yes;
             let process = Process { pid: pipeline.pid, start_ticks: 1, comm: Comm(*b"simulated\0\0\0\0\0\0\0") };
-            encode::process(batch, self.now, &process);
+            encode::process(batch, now, &process);
             let input = Input::Register {
                 name: pipeline.name.clone(),
                 pid: pipeline.pid,
@@ -145,7 +155,7 @@ impl SimSource {
                 registration: Box::new(pipeline.registration.clone()),
                 resumed: None,
             };
-            encode::input(batch, self.now, &input);
+            encode::input(batch, now, &input);
         }
     }
 }

@@ -26,7 +26,7 @@ fn an_empty_file_gives_the_defaults() {
 
 #[test]
 fn every_key_is_taken() {
-    let text = "socket = \"/tmp/a.sock\"\nstate = \"/srv/s\"\n[history]\nmib = 64\ndays = 2\n[cpu]\nenabled = false\nhz = 199\n[budget]\npercent = 2\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[unwind]\nmib = 24\n[symbols]\ndebug_mib = 1\n[tune]\nenabled = false\n[groups]\nread = \"lookers\"\ntune = \"turners\"\n";
+    let text = "socket = \"/tmp/a.sock\"\nstate = \"/srv/s\"\nguidance = \"/srv/g.json\"\n[history]\nmib = 64\ndays = 2\n[cpu]\nenabled = false\nhz = 199\n[budget]\npercent = 2\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[unwind]\nmib = 24\n[symbols]\ndebug_mib = 1\n[tune]\nenabled = false\n[groups]\nread = \"lookers\"\ntune = \"turners\"\n";
     let want = Config {
         socket: "/tmp/a.sock".into(),
         pages: "/tmp/pages".into(),
@@ -35,6 +35,7 @@ fn every_key_is_taken() {
             most: Bytes(64 << 20),
             longest: Nanos::from_secs(2 * 86_400),
         }),
+        guidance: Some("/srv/g.json".into()),
         cpu: Switch::Off,
         hertz: 199,
         kinds: vec![ProfileKind::Cpu, ProfileKind::Wall],

@@ -11,7 +11,7 @@ use tidegate::run::simulate::scenario::Scenario;
 use tidegate::source::recording::{Host, Reader, Tail, Writer};
 use tidegate::source::replay::ReplaySource;
 use tidegate::source::sim::lie::Lie;
-use tidegate::source::sim::plant::{Arrivals, Phase, Plant};
+use tidegate::source::sim::plant::{Arrivals, Phase, Plant, Trouble};
 use tidegate::source::sim::{SimSource, Simulated};
 use tidegate::source::{EventSource, Pulled};
 use tidegate::units::{Bytes, Nanos, PipelineName};
@@ -21,19 +21,21 @@ use tidegate_client::rule::L0;
 fn live_and_recorded(lie: Option<Lie>) -> (String, Vec<u8>) {
     let demo = Scenario::demo();
     let name = PipelineName::try_from("recorded".to_owned()).unwrap();
-    let phase = |rate| Phase { rate, length: Nanos::from_millis(1_500), flush: Nanos::from_millis(10) };
+    let phase =
+        |rate| Phase { rate, length: Nanos::from_millis(1_500), flush: Nanos::from_millis(10), trouble: Trouble::None };
     let plant = Plant {
         phases: vec![phase(300.0), phase(20_000.0)],
         arrivals: Arrivals::Poisson,
         event: Bytes(512),
         per_event: Nanos(0),
+        noise: 0.0,
         queue: Bytes(64 << 20),
         rule: Box::new(L0::by_settings(tidegate_client::units::Bytes(1 << 20))),
         defaults: tidegate::control::Bounds::new(&demo.registration.knobs).defaults(),
     };
     let start = Nanos::SECOND;
     let mut sim = SimSource::new(start, Nanos::from_secs(4));
-    sim.add(Simulated { name, registration: demo.registration, plant, lie, seed: 5 });
+    sim.add(Simulated { name, registration: demo.registration, plant, lie, seed: 5, from: Nanos(0) });
     let mut core = Core::new(CoreConfig::default(), start);
     let mut writer = Writer::to(Vec::new(), "test", &Host::new("6.1.0-test", start)).unwrap();
     let mut decisions = Vec::new();

@@ -76,6 +76,7 @@ pub(crate) fn stage(view: View) -> Stage {
         pages: Pages::under(&directory.path().join("pages")),
         claims: Claims::default(),
         renderer: Renderer::start(NoArchive, tidegate::units::Bytes(0)).expect("start a thread"),
+        guidance: Arc::new(tidegate::serve::guidance::built_in()),
         preflight,
         clock: || NOW,
         wall: || NOW,

@@ -17,6 +17,7 @@ const CALLERS: [u32; 7] = [ROOT, AGENT.0, OWNER, OTHER_OWNER, READER, TUNER, NOB
 /// R root, A the agent's own user, O the owner, o the owner of another pipeline, r the reader, t the tuner, n nobody.
 const ALLOWED: &[(&str, &str, &str)] = &[
     ("GET", "/v1/health", "RAOortn"),
+    ("GET", "/v1/guidance", "RAOortn"),
     // Of a profile everybody gets his own part.
     ("GET", "/v1/profiles/{kind}", "RAOortn"),
     ("GET", "/v1/profiles/{kind}/diff", "RAOortn"),

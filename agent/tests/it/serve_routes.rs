@@ -29,6 +29,15 @@ async fn health_says_how_the_agent_is() {
 }
 
 #[tokio::test]
+async fn anybody_may_read_the_measured_guidance() {
+    let guidance = stage(view(Vec::new())).ask(65_534, "GET", "/v1/guidance", "").await.json();
+    let uses: Vec<_> = guidance["rows"].as_array().expect("it has rows").iter().map(|row| &row["use"]).collect();
+    assert_eq!(uses.len(), 6, "{guidance}");
+    assert!(uses.contains(&&"real-time".into()) && uses.contains(&&"high-throughput".into()), "{guidance}");
+    assert!(guidance["command"].as_str().is_some_and(|c| c.starts_with("tidegate-lab guidance")), "{guidance}");
+}
+
+#[tokio::test]
 async fn wrong_paths_methods_and_arguments_are_problems_too() {
     let stage = stage(view(vec![pipeline("ingest", OWNER)]));
     refused(&stage, "GET", "/v2/health", "", 404, "no-route").await;

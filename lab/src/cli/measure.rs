@@ -40,6 +40,10 @@ pub(crate) struct CompareArgs {
     /// Cap on the busy share of the flusher, told to the agent
     #[arg(long, value_name = "SHARE")]
     pub(crate) busy_cap: Option<f64>,
+    /// Find the best constant of each phase and the best single one by real runs first, and let them run beside the
+    /// others as `oracle` and `best`; minutes
+    #[arg(long)]
+    pub(crate) oracle: bool,
     /// Blocks: in each of them every policy runs once
     #[arg(long, default_value_t = 1)]
     pub(crate) blocks: usize,
@@ -52,6 +56,9 @@ pub(crate) struct CompareArgs {
     /// The same results as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write a report into this directory: tuning.md and tuning.html
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// Writes tuning.json, tuning.md and tuning.html
@@ -101,6 +108,23 @@ pub(crate) struct SweepArgs {
 #[derive(Debug, Args)]
 pub(crate) struct MicroArgs {
     /// The same results as JSON, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Real runs on this machine; the table can be served by the agent (key `guidance` of its configuration)
+#[derive(Debug, Args)]
+pub(crate) struct GuidanceArgs {
+    /// Directory for report pages while it runs; what is put there is removed at the end
+    #[arg(long, default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// What a flush costs: from its last byte to its acknowledgement
+    #[arg(long, default_value = "2ms", value_parser = parse_span)]
+    pub(crate) delay: Nanos,
+    /// Seconds measured of every setting, besides one that is left out
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) seconds: u64,
+    /// The same table as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }

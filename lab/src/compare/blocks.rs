@@ -16,6 +16,9 @@ pub(crate) const FOREIGN_MAX: f64 = 0.05;
 /// Fewer quiet blocks than this are no comparison.
 const QUIET_FEWEST: usize = 2;
 
+/// Blocks that run even when the time is up.
+const LATE_FEWEST: usize = 3;
+
 /// All that ran.
 pub(crate) struct Blocks {
     /// The blocks that count, each with one outcome a contender, in the plan's order.
@@ -47,6 +50,10 @@ pub(crate) fn run_blocks(runner: &Runner<'_>, plan: &Plan) -> Result<Blocks> {
     let quiet = |foreign: &[f64]| foreign.iter().filter(|share| **share <= FOREIGN_MAX).count();
     // Another half only where it can help: with one block wanted, one is run.
     while quiet(&foreign) < plan.blocks && foreign.len() < plan.blocks + plan.blocks / 2 {
+        if runner.is_late() && foreign.len() >= plan.blocks.min(LATE_FEWEST) {
+            note(&format!("{}: the time is up after {} blocks", plan.title, foreign.len()));
+            break;
+        }
         let mut order: Vec<usize> = (0..plan.contenders.len()).collect();
         random.shuffle(&mut order);
         let mut outcomes: Vec<Option<Outcome>> = plan.contenders.iter().map(|_| None).collect();

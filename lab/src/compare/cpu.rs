@@ -1,7 +1,7 @@
 //! Who uses the processors: process numbers in, CPU time of ours and of everybody else out. Kernel threads count as ours:
 //! what they do in a quiet block, they do for our files and sockets.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -41,21 +41,18 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Of now; `pids` are ours.
-    pub(crate) fn take(pids: &[u32]) -> Option<Self> {
+    /// Of now; `roots` and all that descends from them is ours.
+    pub(crate) fn take(roots: &[u32]) -> Option<Self> {
         let stat = fs::read_to_string("/proc/stat").ok()?;
-        let ours: HashSet<u32> = pids.iter().copied().collect();
-        let mut ticks = 0;
+        let mut processes = HashMap::new();
         for entry in fs::read_dir("/proc").ok()?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-            let Ok(text) = fs::read_to_string(entry.path().join("stat")) else { continue };
-            if let Some(process) = Process::parse(&text)
-                && (ours.contains(&pid) || pid == KTHREADD || process.parent == KTHREADD)
-            {
-                ticks += process.ticks;
+            let text = fs::read_to_string(entry.path().join("stat"));
+            if let Some(process) = text.ok().as_deref().and_then(Process::parse) {
+                processes.insert(pid, process);
             }
         }
-        Some(Self { at: clock::monotonic(), busy: busy_ticks(&stat)?, ours: ticks })
+        Some(Self { at: clock::monotonic(), busy: busy_ticks(&stat)?, ours: ticks_of(&processes, roots) })
     }
 
     /// Share of all processors that others took between `earlier` and this.
@@ -78,8 +75,27 @@ impl Reading {
 /// What `/proc/PID/stat` tells.
 struct Process {
     parent: u32,
-    /// User and system time.
+    /// User and system time, that of children it has waited for included.
     ticks: u64,
+}
+
+/// Time of `roots`, of the kernel's threads, and of all that descends from either.
+fn ticks_of(processes: &HashMap<u32, Process>, roots: &[u32]) -> u64 {
+    let is_ours = |pid: u32| {
+        let mut at = pid;
+        // Nobody has so many ancestors; a table that was read while it changed may hold a circle.
+        for _ in 0..64 {
+            if at == KTHREADD || roots.contains(&at) {
+                return true;
+            }
+            match processes.get(&at) {
+                Some(process) => at = process.parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    processes.iter().filter(|(pid, _)| is_ours(**pid)).map(|(_, process)| process.ticks).sum()
 }
 
 impl Process {
@@ -87,8 +103,11 @@ impl Process {
         // The name in brackets may hold anything, so fields are counted from its end.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let parent = fields.nth(1)?.parse().ok()?;
-        let (user, system): (u64, u64) = (fields.nth(9)?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some(Self { parent, ticks: user + system })
+        let mut ticks = fields.nth(9)?.parse::<u64>().ok()?;
+        for field in fields.take(3) {
+            ticks += field.parse::<u64>().ok()?;
+        }
+        Some(Self { parent, ticks })
     }
 }
 
@@ -113,15 +132,33 @@ mod tests {
 
     #[test]
     fn fields_are_counted_from_the_end_of_the_name() {
-        let stat = "77 (a b) c) S 2 77 77 0 -1 69238880 0 0 0 0 11 31 0 0 20 0 1 0 9 0 0";
+        let stat = "77 (a b) c) S 2 77 77 0 -1 69238880 0 0 0 0 11 31 5 3 20 0 1 0 9 0 0";
         let process = Process::parse(stat).unwrap();
-        assert_eq!((process.parent, process.ticks), (2, 42));
+        assert_eq!((process.parent, process.ticks), (2, 50));
         assert!(Process::parse("77 (a").is_none());
     }
 
     #[test]
     fn idle_and_interrupt_time_is_nobodys_and_stolen_time_is() {
         assert_eq!(busy_ticks("cpu  10 20 30 4000 50 60 70 8 0 0\ncpu0 1 1 1 1"), Some(68));
+    }
+
+    #[test]
+    fn what_descends_from_ours_is_ours_and_nothing_else() {
+        let process = |parent, ticks| Process { parent, ticks };
+        let table = HashMap::from([
+            (1, process(0, 1)),
+            (2, process(0, 2)),
+            (9, process(2, 4)),
+            (50, process(1, 8)),
+            (51, process(50, 16)),
+            (52, process(51, 32)),
+            (60, process(1, 64)),
+            // Two that name each other as parents.
+            (70, process(71, 128)),
+            (71, process(70, 256)),
+        ]);
+        assert_eq!(ticks_of(&table, &[50]), 2 + 4 + 8 + 16 + 32);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::blocks::{Blocks, Quiet};
 use super::lane::Outcome;
 use super::plan::{Group, MARKS, Part, Plan};
+use super::settling::{Settling, settling};
 use crate::load::latency::SliceReport;
 use crate::pipeline::Stats;
 use crate::pipeline::policy::Policy;
@@ -104,6 +105,8 @@ pub(crate) struct Digest {
     pub(crate) comparisons: Vec<Comparison>,
     /// Pairs of one policy under two names: what cannot be told apart here.
     pub(crate) aa: Vec<Comparison>,
+    /// How soon settings stood after changes, of the agent's policies.
+    pub(crate) settling: Vec<Settling>,
     /// The pipelines as processes, for whoever watched them from outside.
     pub(crate) pipelines: Vec<Outcome>,
 }
@@ -333,6 +336,7 @@ pub(crate) fn digest(plan: &Plan, blocks: Blocks) -> Digest {
         rows,
         comparisons,
         aa,
+        settling: settling(plan, &kept),
         pipelines: kept.into_iter().flatten().collect(),
     }
 }
@@ -362,3 +366,6 @@ impl Digest {
         self.ran.iter().any(|r| r.label == label)
     }
 }
+
+#[cfg(test)]
+mod tests;

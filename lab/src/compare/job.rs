@@ -79,6 +79,8 @@ pub(crate) struct Job {
     pub(crate) record_bytes: usize,
     /// Cap on the busy share of the flusher, told to the agent.
     pub(crate) busy_cap: Option<f64>,
+    /// Largest flush, where it is not the usual one.
+    pub(crate) batch_max: Option<u64>,
     /// When its counters are read, from the begin of the first phase.
     pub(crate) marks: Vec<Nanos>,
     /// Whether the sink checks what it gets.
@@ -128,6 +130,9 @@ impl Job {
             ("--event-bytes", &self.record_bytes.to_string()),
             ("--report-dir", &directory.to_string_lossy()),
         ]));
+        if let Some(most) = self.batch_max {
+            all.extend(words(&[("--batch-max", &most.to_string())]));
+        }
         if self.policy.of_agent().is_some() {
             all.extend(words(&[("--socket", &socket.to_string_lossy())]));
             if let Some(cap) = self.busy_cap {

@@ -148,12 +148,6 @@ impl Lane {
         if load.has_ended()? { load.wait() } else { Ok(()) }
     }
 
-    /// Processes of its own.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        let others = [self.load.as_ref(), self.sink.as_ref()].into_iter().flatten();
-        others.map(Part::pid).chain([self.pipeline.pid()]).collect()
-    }
-
     /// Takes the load's report, drains the pipeline, ends the sink.
     pub(crate) fn finish(mut self, stop: &Stop, directory: &Path, failing: Failing) -> Result<Outcome> {
         let mut load = self.load.take().context("a lane has a load")?;

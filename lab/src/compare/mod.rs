@@ -11,7 +11,9 @@ pub(crate) mod lane;
 pub(crate) mod plan;
 pub(crate) mod runner;
 pub(crate) mod search;
+mod settling;
 pub(crate) mod table;
+pub(crate) mod turns;
 
 use anyhow::{Context, Result, bail};
 use tidegate_client::contact;
@@ -19,8 +21,10 @@ use tidegate_client::contact;
 use crate::cli::CompareArgs;
 use crate::out::{json_file, text};
 use crate::stop::Stop;
+use crate::tuning::plans::BUSY_CAP;
 use plan::{Contender, Plan};
 use runner::Runner;
+use search::{Grid, add_oracle};
 
 /// Runs the comparison and prints its table.
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
@@ -34,7 +38,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         )?;
     }
     let runner = Runner::new(&stop, &args.dir, &socket)?;
-    let plan = Plan {
+    let mut plan = Plan {
         title: "comparison".to_owned(),
         downstream: args.sink.clone(),
         phases: args.phases.clone(),
@@ -46,11 +50,21 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         side_by_side: args.side_by_side,
         seed: args.seed,
     };
+    let found = if args.oracle {
+        let grid = if plan.downstream.bears_company() { Grid::fine() } else { Grid::short() };
+        Some(add_oracle(&runner, &mut plan, &grid, args.busy_cap.unwrap_or(BUSY_CAP))?)
+    } else {
+        None
+    };
     let digest = digest::digest(&plan, blocks::run_blocks(&runner, &plan)?);
     if let Some(path) = &args.json {
         json_file(path, &digest)?;
     }
-    text(&table::render(&digest))
+    text(&table::render(&digest))?;
+    if let Some(directory) = &args.report {
+        crate::report::write(&crate::tuning::of_one(digest, found), directory)?;
+    }
+    Ok(())
 }
 
 /// Each name once.

@@ -156,6 +156,7 @@ impl Plan {
             warmup: self.warmup,
             record_bytes: self.record_bytes,
             busy_cap: self.busy_cap,
+            batch_max: None,
             marks: self.marks(),
             check: Check::Sequence,
             drain: Nanos::from_millis(30_000),

@@ -41,6 +41,7 @@ pub(crate) struct Runner<'a> {
     cpus: Option<Cpus>,
     agent: Option<u32>,
     lanes: Cell<u64>,
+    deadline: Option<Nanos>,
 }
 
 impl<'a> Runner<'a> {
@@ -51,7 +52,26 @@ impl<'a> Runner<'a> {
             .and_then(|()| fs::create_dir(&directory))
             .with_context(|| format!("create {} (name a directory of yours with --dir)", directory.display()))?;
         let agent = owner_of(socket);
-        Ok(Self { stop, directory, socket: socket.to_owned(), cpus: Cpus::divide(), agent, lanes: Cell::new(0) })
+        Ok(Self {
+            stop,
+            directory,
+            socket: socket.to_owned(),
+            cpus: Cpus::divide(),
+            agent,
+            lanes: Cell::new(0),
+            deadline: None,
+        })
+    }
+
+    /// The same with a span after which no more is begun than must be.
+    pub(crate) fn hurried(mut self, span: Nanos) -> Self {
+        self.deadline = Some(clock::monotonic() + span);
+        self
+    }
+
+    /// Whether the time is up.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| clock::monotonic() >= deadline)
     }
 
     /// A name that no pipeline before it had: the agent would take it for the same one.
@@ -74,43 +94,49 @@ impl<'a> Runner<'a> {
     }
 
     fn run(&self, jobs: &[Job], failing: Failing) -> Result<Together> {
-        let warmup = jobs.iter().map(|j| j.warmup).max().unwrap_or_default();
-        let lanes_n = u64::try_from(jobs.len()).unwrap_or(1);
-        let start = clock::monotonic() + SETTLE + Nanos(START.0 * (lanes_n + 1));
-        let begin = start + warmup;
         let server = self.start_server(jobs)?;
-        let place = Place {
-            directory: &self.directory,
-            socket: &self.socket,
-            cpus: self.cpus.as_ref(),
-            server: server.as_ref().map(|(_, target)| target.as_str()),
-        };
-        let mut lanes = Vec::new();
-        for job in jobs {
-            lanes.push(Lane::start(job.clone(), self.name(&job.label), begin, &place)?);
-        }
-        for lane in &mut lanes {
-            lane.wait_for_agent(self.stop)?;
-        }
-        for lane in &mut lanes {
-            let own_start = Nanos(begin.0 - lane.job.warmup.0);
-            lane.start_load(own_start, self.cpus.as_ref())?;
-        }
-        let late = clock::monotonic() - start;
-        if late > SETTLE {
-            bail!("the lanes took {} ms longer to start than they may: the machine is too busy", late.0 / 1_000_000);
-        }
-        let mut ours: Vec<u32> = lanes.iter().flat_map(Lane::pids).collect();
-        ours.extend(self.agent.into_iter().chain(server.as_ref().map(|(part, _)| part.pid())));
-        ours.push(std::process::id());
+        let target = server.as_ref().map(|(_, target)| target.as_str());
+        let (mut lanes, begin) = self.start_lanes(jobs, target)?;
+        // Lanes and servers are children of this process.
+        let ours: Vec<u32> = self.agent.into_iter().chain([std::process::id()]).collect();
         let (foreign, cores) = self.watch(&mut lanes, begin, &ours)?;
-        let outcomes =
-            lanes.into_iter().map(|lane| lane.finish(self.stop, &self.directory, failing)).collect::<Result<_>>()?;
+        let finish = |lane: Lane| lane.finish(self.stop, &self.directory, failing);
+        let outcomes = lanes.into_iter().map(finish).collect::<Result<_>>()?;
         if let Some((mut part, _)) = server {
             part.terminate()?;
             part.wait()?;
         }
         Ok(Together { outcomes, foreign, cores })
+    }
+
+    /// Starts every lane; the first phases begin at the instant returned. It has to be known before a sink starts, so on
+    /// a busy machine it is tried again with more time.
+    fn start_lanes(&self, jobs: &[Job], server: Option<&str>) -> Result<(Vec<Lane>, Nanos)> {
+        let warmup = jobs.iter().map(|j| j.warmup).max().unwrap_or_default();
+        let lanes_n = u64::try_from(jobs.len()).unwrap_or(1);
+        let cpus = self.cpus.as_ref();
+        let place = Place { directory: &self.directory, socket: &self.socket, cpus, server };
+        let mut late = Nanos(0);
+        for patience in [1, 2, 4, 8] {
+            let start = clock::monotonic() + SETTLE + Nanos(START.0 * (lanes_n + 1) * patience);
+            let begin = start + warmup;
+            let mut lanes = Vec::new();
+            for job in jobs {
+                lanes.push(Lane::start(job.clone(), self.name(&job.label), begin, &place)?);
+            }
+            for lane in &mut lanes {
+                lane.wait_for_agent(self.stop)?;
+            }
+            for lane in &mut lanes {
+                let own_start = Nanos(begin.0 - lane.job.warmup.0);
+                lane.start_load(own_start, cpus)?;
+            }
+            late = clock::monotonic() - start;
+            if late == Nanos(0) {
+                return Ok((lanes, begin));
+            }
+        }
+        bail!("the lanes took {} ms longer to start than they may: the machine is too busy", late.0 / 1_000_000)
     }
 
     /// Reads counters as their marks come; returns foreign share and own cores over the time of the phases.

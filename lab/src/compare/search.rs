@@ -10,11 +10,12 @@ use fastrand::Rng;
 use serde::Serialize;
 use tidegate_client::Nanos;
 
-use super::job::{Check, Downstream, Job};
+use super::job::{Downstream, Job};
 use super::lane::Outcome;
-use super::plan::{Plan, TRANSITION, divide};
+use super::plan::{Contender, Plan, divide};
 use super::runner::Runner;
-use crate::load::schedule::{Phase, Phases};
+use super::turns::{Counted, counted, turns_job};
+use crate::load::schedule::Phase;
 use crate::out::note;
 use crate::pipeline::policy::{Constant, Policy};
 use crate::sink::delay::Steps;
@@ -22,7 +23,6 @@ use crate::stats::{Pool, Weighted};
 
 /// A busy share is measured over seconds: so much above the cap is within it.
 const TOLERANCE: f64 = 0.02;
-const SECOND: u64 = 1_000_000_000;
 
 /// What is tried.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ impl Grid {
 
     /// Steps of 2 and no more than one repetition, to try the plumbing by.
     pub(crate) fn quick() -> Self {
-        let intervals_us = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
+        let intervals_us = [1_000, 2_000, 4_000, 8_000, 16_000];
         Self::new(&intervals_us, &[512 << 10], &[(1, usize::MAX), (2, 2)])
     }
 
@@ -92,11 +92,7 @@ pub(crate) struct Tried {
     #[serde(skip)]
     of: Constant,
     #[serde(skip)]
-    counts: Vec<(u64, u64)>,
-    #[serde(skip)]
-    busy_ns: u64,
-    #[serde(skip)]
-    span_ns: u64,
+    sum: Counted,
 }
 
 /// What the search found.
@@ -114,8 +110,19 @@ pub(crate) struct Found {
     pub(crate) cap: f64,
 }
 
+/// Searches, and adds what was found to the contenders: the best single constant as `best`, the constants of the phases
+/// as `oracle`.
+pub(crate) fn add_oracle(runner: &Runner<'_>, plan: &mut Plan, grid: &Grid, cap: f64) -> Result<Found> {
+    let found = search(runner, plan, grid, cap)?;
+    note(&format!("{}: best single constant {}", plan.title, found.best));
+    let contender = |label: &str, policy, constants| Contender { label: label.to_owned(), policy, constants };
+    plan.contenders.push(contender("best", Policy::Static(found.best), Vec::new()));
+    plan.contenders.push(contender("oracle", Policy::Schedule, found.per_phase.clone()));
+    Ok(found)
+}
+
 /// Searches by real runs.
-pub(crate) fn search(runner: &Runner<'_>, plan: &Plan, grid: &Grid, cap: f64) -> Result<Found> {
+fn search(runner: &Runner<'_>, plan: &Plan, grid: &Grid, cap: f64) -> Result<Found> {
     let groups = plan.groups();
     let mut random = Rng::with_seed(plan.seed ^ 0x5eac);
     let mut tried: Vec<Vec<Tried>> = groups.iter().map(|_| Vec::new()).collect();
@@ -185,10 +192,8 @@ fn neighbours(candidates: &[Constant]) -> Vec<Constant> {
         .collect()
 }
 
-/// One phase at the rate of `phase`, in which the candidates take turns.
+/// The candidates in turn, at the rate and on the plant of `phase`.
 fn job(plan: &Plan, phase: usize, candidates: &[Constant], seconds: u64) -> Job {
-    let turn = Nanos((seconds + 1) * SECOND);
-    let turns = u64::try_from(candidates.len()).unwrap_or(1);
     let begin: Nanos = plan.phases.0[..phase].iter().fold(Nanos(0), |sum, p| sum + p.span);
     let downstream = match &plan.downstream {
         Downstream::Tcp { delay, steps } => {
@@ -197,60 +202,28 @@ fn job(plan: &Plan, phase: usize, candidates: &[Constant], seconds: u64) -> Job 
         }
         other => other.clone(),
     };
-    let at = |i: u64| Nanos(turn.0 * i);
-    Job {
-        label: format!("search-{}", plan.phases.0[phase].rate),
-        policy: Policy::Schedule,
-        switches: (0..turns).map(at).zip(candidates.iter().copied()).collect(),
-        downstream,
-        phases: Phases(vec![Phase { span: at(turns), ..plan.phases.0[phase] }]),
-        warmup: Nanos(SECOND),
-        record_bytes: plan.record_bytes,
-        busy_cap: None,
-        marks: (0..turns).flat_map(|i| [at(i) + TRANSITION, at(i + 1)]).collect(),
-        check: Check::Nothing,
-        drain: Nanos::from_millis(30_000),
-    }
+    let at = plan.phases.0[phase];
+    turns_job(format!("search-{}", at.rate), downstream, at, plan.record_bytes, candidates, seconds)
 }
 
 /// Adds what turn `at` of a lane says about `candidate`.
 fn note_result(tried: &mut Vec<Tried>, candidate: Constant, lane: &Outcome, at: usize, seconds: u64) {
-    let turn = usize::try_from(seconds + 1).unwrap_or(usize::MAX);
-    let slices = lane.load.slices.iter().filter(|s| s.second / turn == at && s.second % turn > 0);
-    let counts: Vec<(u64, u64)> = slices.flat_map(|s| s.counts.iter().copied()).collect();
-    let (Some(from), Some(to)) = (lane.marks.get(2 * at), lane.marks.get(2 * at + 1)) else { return };
-    let (busy_ns, span_ns) = (to.flush_ns.saturating_sub(from.flush_ns), to.at_ns.saturating_sub(from.at_ns));
+    let Some(counted) = counted(lane, at, seconds) else { return };
     let index = tried.iter().position(|t| t.of == candidate).unwrap_or_else(|| {
-        tried.push(Tried {
-            constant: candidate.to_string(),
-            busy: 0.0,
-            p99_ms: f64::INFINITY,
-            of: candidate,
-            counts: Vec::new(),
-            busy_ns: 0,
-            span_ns: 0,
-        });
+        let (constant, sum) = (candidate.to_string(), Counted::default());
+        tried.push(Tried { constant, busy: 0.0, p99_ms: f64::INFINITY, of: candidate, sum });
         tried.len() - 1
     });
     let entry = &mut tried[index];
-    entry.counts.extend(counts);
-    entry.busy_ns += busy_ns;
-    entry.span_ns += span_ns;
-    entry.renew();
+    entry.sum.add(counted);
+    (entry.busy, entry.p99_ms) = (entry.sum.busy(), entry.sum.p99_ms());
 }
 
 impl Tried {
-    #[expect(clippy::cast_precision_loss, reason = "spans of a search")]
-    fn renew(&mut self) {
-        self.busy = self.busy_ns as f64 / self.span_ns.max(1) as f64;
-        let pool = Pool::new(&[vec![Weighted { weight: 1.0, counts: &self.counts, sum_ns: 0 }]]);
-        self.p99_ms = pool.quantile(0.99, &[0]).unwrap_or(f64::INFINITY);
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "records of a search")]
     fn weighted(&self, share: f64) -> Weighted<'_> {
-        let records: u64 = self.counts.iter().map(|(_, n)| n).sum();
-        Weighted { weight: share / records.max(1) as f64, counts: &self.counts, sum_ns: 0 }
+        let records: u64 = self.sum.counts.iter().map(|(_, n)| n).sum();
+        Weighted { weight: share / records.max(1) as f64, counts: &self.sum.counts, sum_ns: 0 }
     }
 }
 
@@ -288,10 +261,10 @@ mod tests {
 
     fn tried(interval_us: u64, busy: f64, p99_ms: u64) -> Tried {
         let of = Constant { batch_bytes: 1 << 16, interval_us };
-        let counts = vec![(p99_ms * 1_000, 100)];
+        let sum = Counted { counts: vec![(p99_ms * 1_000, 100)], ..Counted::default() };
         #[expect(clippy::cast_precision_loss, reason = "a test")]
         let p99 = p99_ms as f64;
-        Tried { constant: of.to_string(), busy, p99_ms: p99, of, counts, busy_ns: 0, span_ns: 1 }
+        Tried { constant: of.to_string(), busy, p99_ms: p99, of, sum }
     }
 
     #[test]

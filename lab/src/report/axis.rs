@@ -29,9 +29,13 @@ impl Axis {
         self.from + share * (self.to - self.from)
     }
 
-    /// 1, 2 and 5 times the powers of ten; only 1 where those would be too many.
+    /// 1, 2 and 5 times the powers of ten; only 1 where those would be too many, and more where they would be too few.
     pub(super) fn ticks(&self) -> Vec<f64> {
-        let steps: &[f64] = if self.high / self.low > 300.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        let steps: &[f64] = match self.high / self.low {
+            wide if wide > 300.0 => &[1.0],
+            narrow if narrow < 5.0 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
+            _ => &[1.0, 2.0, 5.0],
+        };
         #[expect(clippy::cast_possible_truncation, reason = "decades between 1e-9 and 1e9")]
         let decades = (self.low.log10().floor() as i32)..=(self.high.log10().ceil() as i32);
         let all = decades.flat_map(|d| steps.iter().map(move |s| s * 10_f64.powi(d)));
@@ -41,7 +45,7 @@ impl Axis {
 
 /// A tick as it is written.
 pub(super) fn label(value: f64) -> String {
-    if value >= 1.0 {
+    if value >= 10.0 {
         return format!("{value:.0}");
     }
     let text = format!("{value:.4}");
@@ -63,6 +67,6 @@ mod tests {
 
     #[test]
     fn ticks_are_written_without_a_tail() {
-        assert_eq!([0.05, 0.5, 2.0, 500.0].map(label), ["0.05", "0.5", "2", "500"]);
+        assert_eq!([0.05, 1.5, 2.0, 500.0].map(label), ["0.05", "1.5", "2", "500"]);
     }
 }

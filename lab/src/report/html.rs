@@ -87,7 +87,7 @@ fn study(page: &mut String, done: &Done) {
             "Sink {}, phases {}, records of {} bytes{cap}. {} blocks ran, {} left out; others took at most {:.1} % of \
              the machine; {} lanes at once took at most {:.2} cores with the agent.",
             digest.sink,
-            digest.phases,
+            said(&digest.phases),
             digest.record_bytes,
             quiet.run,
             quiet.dropped,
@@ -101,21 +101,37 @@ fn study(page: &mut String, done: &Done) {
     for part in [Part::Settled, Part::FirstSecond] {
         page.push_str(&by_phase(digest, part).unwrap_or_default());
     }
-    page.push_str("<h3>The front: tail against cost (nearer the lower left is better)</h3><div class=\"plots\">");
-    let phases = digest.groups.iter().map(String::as_str).chain([ALL]);
-    for phase in phases.clone() {
-        page.push_str(&front(digest, phase, |r| r.cpu_ms_per_1000, "CPU ms per 1,000 events").unwrap_or_default());
-    }
-    for phase in phases {
-        page.push_str(&front(digest, phase, |r| r.flushes_per_1000, "flushes per 1,000 events").unwrap_or_default());
-    }
-    page.push_str("</div>");
+    fronts(
+        page,
+        digest,
+        "The front: tail against CPU (nearer the lower left is better)",
+        |r| r.cpu_ms_per_1000,
+        "CPU ms per 1,000 events",
+    );
+    fronts(page, digest, "The front: tail against flushes", |r| r.flushes_per_1000, "flushes per 1,000 events");
     table(page, digest);
     if let Some(found) = &done.found {
         let words: Vec<String> =
             digest.ran.iter().filter(|r| r.label == "oracle").flat_map(|r| r.constants.iter().cloned()).collect();
         say(page, "soft", &format!("Best single constant: {}. Oracle by phase: {}.", found.best, words.join(", ")));
     }
+}
+
+fn fronts(page: &mut String, digest: &Digest, title: &str, cost: fn(&Row) -> f64, cost_name: &str) {
+    write!(page, "<h3>{}</h3><div class=\"plots\">", escape(title)).ok();
+    for phase in digest.groups.iter().map(String::as_str).chain([ALL]) {
+        page.push_str(&front(digest, phase, cost, cost_name).unwrap_or_default());
+    }
+    page.push_str("</div>");
+}
+
+/// The phases as people say them.
+fn said(phases: &str) -> String {
+    let one = |phase: &str| match phase.split_once('x') {
+        Some((rate, span)) => format!("{rate}/s for {span}"),
+        None => phase.to_owned(),
+    };
+    phases.split(',').map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What this machine could tell apart, in words.

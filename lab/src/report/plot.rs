@@ -128,7 +128,7 @@ pub(super) fn by_phase(digest: &Digest, part: Part) -> Option<String> {
     const WIDE: f64 = 1160.0;
     let rows: Vec<&Row> =
         digest.rows.iter().filter(|r| r.part == part && r.weighting == Weighting::Event && r.phase != ALL).collect();
-    let bounds = rows.iter().flat_map(|r| [r.p99_ms, r.p99_interval_ms.map_or(r.p99_ms, |i| i.high)]);
+    let bounds = rows.iter().flat_map(|r| r.p99_interval_ms.map_or([r.p99_ms; 3], |i| [i.low, r.p99_ms, i.high]));
     let y = Axis::of(bounds, HEIGHT - BOTTOM, TOP)?;
     let mut svg =
         format!("<svg class=\"wide\" viewBox=\"0 0 {WIDE} {HEIGHT}\" role=\"img\" aria-label=\"p99 by phase\">");

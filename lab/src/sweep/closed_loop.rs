@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -73,12 +74,21 @@ pub(crate) fn run(address: &str, of: Loop) -> Result<Run> {
         buffer.copy_within(whole..filled, 0);
         filled -= whole;
     }
+    drain(&mut stream)?;
     let seconds = (now - from).0 as f64 / 1e9;
     Ok(Run {
         per_second: measured as f64 / seconds,
         p50_ms: micros.value_at_quantile(0.5) as f64 / 1e3,
         p99_ms: micros.value_at_quantile(0.99) as f64 / 1e3,
     })
+}
+
+/// Lets what is under way come back, so that the pipeline ends in peace.
+fn drain(stream: &mut Stream) -> Result<()> {
+    stream.shutdown(Shutdown::Write).context("end the records")?;
+    let mut rest = [0; 4096];
+    while stream.read(&mut rest).context("read the last acknowledgements")? > 0 {}
+    Ok(())
 }
 
 fn write_all(stream: &mut Stream, bytes: &[u8]) -> Result<()> {

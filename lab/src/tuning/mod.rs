@@ -12,12 +12,10 @@ use crate::cli::TuningArgs;
 use crate::compare::blocks::run_blocks;
 use crate::compare::digest::{Digest, digest};
 use crate::compare::highest::{Highest, highest};
-use crate::compare::plan::Contender;
 use crate::compare::runner::Runner;
-use crate::compare::search::{Found, search};
+use crate::compare::search::{Found, add_oracle};
 use crate::compare::table;
-use crate::out::{json_file, note, text};
-use crate::pipeline::policy::Policy;
+use crate::out::{json_file, text};
 use crate::report;
 use crate::stop::Stop;
 use plans::{BUSY_CAP, Scale, Stage, Study};
@@ -55,7 +53,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let info = read("/proc/cpuinfo");
         let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':'));
@@ -67,21 +65,36 @@ impl Machine {
     }
 }
 
+/// A comparison that somebody put together, as a proof of one study.
+pub(crate) fn of_one(digest: Digest, found: Option<Found>) -> Proof {
+    let mut proof = Proof::new(Scale::Full);
+    proof.studies.push(Done { stage: Stage::Own, digest, found });
+    proof.verdicts = verdict::all(&proof);
+    proof.no_help = verdict::no_help(&proof);
+    proof
+}
+
+impl Proof {
+    fn new(scale: Scale) -> Self {
+        Self {
+            quick: scale == Scale::Quick,
+            machine: Machine::here(),
+            verdicts: Vec::new(),
+            no_help: Vec::new(),
+            studies: Vec::new(),
+            highest: Vec::new(),
+        }
+    }
+}
+
 /// Runs the studies, prints their tables and the verdicts, writes the report.
 pub(crate) fn run(args: &TuningArgs) -> Result<()> {
     let stop = Stop::listen()?;
     let socket = args.socket.clone().unwrap_or_else(contact::default_socket);
     contact::health(&socket).context("no agent answers (start `tidegate agent`, or name its socket with --socket)")?;
-    let runner = Runner::new(&stop, &args.dir, &socket)?;
     let scale = if args.quick { Scale::Quick } else { Scale::Full };
-    let mut proof = Proof {
-        quick: args.quick,
-        machine: Machine::here(),
-        verdicts: Vec::new(),
-        no_help: Vec::new(),
-        studies: Vec::new(),
-        highest: Vec::new(),
-    };
+    let runner = Runner::new(&stop, &args.dir, &socket)?.hurried(plans::time(args.sink, scale));
+    let mut proof = Proof::new(scale);
     for stage in Stage::chosen(args.sink) {
         if stage == Stage::Highest {
             proof.highest = highest_rates(&runner, scale)?;
@@ -102,17 +115,7 @@ pub(crate) fn run(args: &TuningArgs) -> Result<()> {
 
 fn study(runner: &Runner<'_>, stage: Stage, scale: Scale) -> Result<Done> {
     let Study { mut plan, grid } = plans::study(stage, scale);
-    let found = match &grid {
-        None => None,
-        Some(grid) => {
-            let found = search(runner, &plan, grid, BUSY_CAP)?;
-            note(&format!("{}: best single constant {}", plan.title, found.best));
-            let constant = |label: &str, policy, constants| Contender { label: label.to_owned(), policy, constants };
-            plan.contenders.push(constant("best", Policy::Static(found.best), Vec::new()));
-            plan.contenders.push(constant("oracle", Policy::Schedule, found.per_phase.clone()));
-            Some(found)
-        }
-    };
+    let found = grid.map(|grid| add_oracle(runner, &mut plan, &grid, BUSY_CAP)).transpose()?;
     let blocks = run_blocks(runner, &plan)?;
     Ok(Done { stage, digest: digest(&plan, blocks), found })
 }

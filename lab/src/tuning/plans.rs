@@ -16,6 +16,8 @@ use crate::sink::delay::{Step, Steps};
 pub(crate) const BUSY_CAP: f64 = 0.6;
 /// Rates that pass through a cold, a warm and a hot regime, and the steps between them.
 const RATES: [u64; 6] = [300, 5_000, 55_000, 300, 20_000, 55_000];
+/// From quiet to busy and back, twice.
+const CHANGES: [u64; 5] = [300, 55_000, 300, 55_000, 300];
 /// Steady rate under which the plant changes, and what a flush costs in its phases.
 const STEP_RATE: u64 = 5_000;
 const STEP_DELAYS_MS: [u64; 3] = [1, 10, 3];
@@ -46,16 +48,19 @@ pub(crate) enum Sinks {
 pub(crate) enum Stage {
     Tcp,
     Steps,
+    Changes,
     FixedBuffer,
     Highest,
     File,
     Postgres,
     Redis,
+    /// Put together on a command line.
+    Own,
 }
 
 impl Stage {
     pub(crate) fn chosen(sinks: Sinks) -> Vec<Self> {
-        let tcp = [Self::Tcp, Self::Steps, Self::FixedBuffer, Self::Highest];
+        let tcp = [Self::Tcp, Self::Steps, Self::Changes, Self::FixedBuffer, Self::Highest];
         match sinks {
             Sinks::File => vec![Self::File],
             Sinks::Tcp => tcp.to_vec(),
@@ -74,6 +79,16 @@ pub(crate) enum Scale {
     Quick,
     /// An hour at most.
     Full,
+}
+
+/// After so long, studies make do with fewer blocks: the promise is an hour, or six minutes.
+pub(crate) fn time(sinks: Sinks, scale: Scale) -> Nanos {
+    let minutes = match (scale, sinks) {
+        (Scale::Quick, _) => 4,
+        (Scale::Full, Sinks::All) => 90,
+        (Scale::Full, _) => 54,
+    };
+    Nanos::from_millis(minutes * 60_000)
 }
 
 /// A plan, and what to search first.
@@ -143,7 +158,17 @@ pub(crate) fn study(stage: Stage, scale: Scale) -> Study {
                 grid: Some(if quick { Grid::quick() } else { Grid::coarse() }),
             }
         }
-        Stage::FixedBuffer | Stage::Highest => Study {
+        Stage::Changes => Study {
+            plan: plan(
+                "TCP, 2 ms a flush, from quiet to busy and back",
+                tcp(2),
+                rates(&CHANGES, pick(2, 4)),
+                &["greedy", "l0", "regime", "model"],
+                blocks(1, 4),
+            ),
+            grid: None,
+        },
+        Stage::FixedBuffer | Stage::Highest | Stage::Own => Study {
             plan: plan(
                 "TCP, 10 ms a flush",
                 tcp(10),
@@ -189,7 +214,7 @@ fn server(
 pub(crate) fn highest(scale: Scale) -> (Plan, Effort) {
     let plan = study(Stage::Highest, scale).plan;
     let effort = match scale {
-        Scale::Quick => Effort { seconds: 3, confirmations: 0, until: 1.3, from: 8_000, to: 160_000 },
+        Scale::Quick => Effort { seconds: 2, confirmations: 0, until: 1.5, from: 8_000, to: 160_000 },
         Scale::Full => Effort { seconds: 5, confirmations: 2, until: 1.04, from: 6_000, to: 200_000 },
     };
     (plan, effort)

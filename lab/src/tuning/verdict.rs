@@ -199,10 +199,19 @@ fn transitions(done: &Done) -> Vec<Verdict> {
     if seen == 0 {
         return Vec::new();
     }
+    let settling = done.digest.settling.iter().find(|s| s.policy == OURS);
+    let settled = verdict(
+        done,
+        "settings within a quarter of their last ones a second after a change: always".to_owned(),
+        settling.map_or_else(String::new, |s| format!("{} of {} changes", s.within_a_second, s.changes)),
+        settling.filter(|s| s.changes > 0).map(|s| s.within_a_second == s.changes),
+        settling.and_then(|s| s.worst.clone()).unwrap_or_default(),
+    );
     let one = |asked: &str, measured: String, kept: bool, remark: String| {
         verdict(done, asked.to_owned(), measured, Some(kept), remark)
     };
     vec![
+        settled,
         one(
             "p99 of the first second after a change over the settled one: at most 2",
             format!("{:.2}", worst.0),
@@ -284,3 +293,6 @@ pub(crate) fn render(proof: &Proof) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

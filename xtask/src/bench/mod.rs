@@ -4,6 +4,8 @@
 mod cost;
 mod draw;
 mod flame;
+mod lab;
+mod load;
 mod page;
 mod profile;
 mod reaction;
@@ -27,7 +29,7 @@ pub(crate) struct Args {
     /// Write the numbers here as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Rounds of `profile`, about five minutes each, and of `switches`, half a minute each
+    /// Rounds of `profile`, about five minutes each, of `switches`, half a minute each, and of `load`, likewise, at least six
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
     /// Minutes to try the plumbing by; the figures are not to be quoted
@@ -67,6 +69,8 @@ enum Name {
     Draw,
     /// A flame graph of the last minute and of the last hour, at the socket, with 50,000 distinct stacks
     Flame,
+    /// Latencies by `tidegate-lab load` and by `pgbench -R`, in turns on one PostgreSQL
+    Load,
     /// Reading the settings page and reporting a flush: ns each
     Page,
     /// Borrowing a connection from the pool and giving it back: ns a loan, alone and contended
@@ -75,6 +79,12 @@ enum Name {
     Profile,
     /// From a full queue to the agent and to its flush, from a decision to the page and to a watcher, 200 pipelines: ms
     Reaction,
+    /// Batch size against concurrency in a closed loop, and whether 128 differs from 256
+    Sweep,
+    /// The steps of a pipeline alone: batches, LZ4, hash partitioning
+    Micro,
+    /// Which batch and which flush time suit which messages
+    Guidance,
     /// What every kind of profile at once adds to a context switch
     Switches,
     /// What syscall accounting adds to a system call, beside libbpf-tools `syscount -L`
@@ -134,12 +144,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Name::Cost => cost::run(&bench)?,
         Name::Draw => draw::run(&bench)?,
         Name::Flame => flame::run(&bench)?,
+        Name::Load => load::run(&bench)?,
         Name::Page => page::run(&bench, "page")?,
         Name::Pool => page::run(&bench, "pool")?,
         Name::Profile => profile::run(&bench)?,
         Name::Reaction => reaction::run(&bench)?,
         Name::Switches => profile::switches::run(&bench)?,
         Name::Syscalls => syscalls::run(&bench)?,
+        Name::Sweep => lab::run(&bench, "sweep")?,
+        Name::Micro => lab::run(&bench, "micro")?,
+        Name::Guidance => lab::run(&bench, "guidance")?,
         Name::Tuning => tuning::run(&bench)?,
     }
     Ok(ExitCode::SUCCESS)

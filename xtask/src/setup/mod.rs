@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+pub(crate) use servers::postgres_programs;
 pub(crate) use toolchain::Toolchain;
 
 use crate::shell::{self, Workspace, which};

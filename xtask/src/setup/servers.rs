@@ -31,7 +31,7 @@ echo 'create_main_cluster = false' > $clusters/tidegate.conf
 
 /// PostgreSQL's server and pgbench.
 pub(super) fn postgres(intent: Intent) -> State {
-    if let Some(folder) = installed(Path::new("/usr/lib/postgresql")) {
+    if let Some(folder) = postgres_programs() {
         return State::Ready(folder.display().to_string());
     }
     let line = install_line(&["postgresql"]);
@@ -53,6 +53,11 @@ pub(super) fn redis(apt: &mut Apt, intent: Intent) -> State {
 fn install(line: &[&str]) -> Result<()> {
     let quietly: Vec<&str> = ["sh", "-c", QUIETLY, "sh"].iter().chain(line).copied().collect();
     shell::must("install PostgreSQL without a cluster", &mut as_root(&quietly)?)
+}
+
+/// Where PostgreSQL's programs are, when they are installed.
+pub(crate) fn postgres_programs() -> Option<PathBuf> {
+    installed(Path::new("/usr/lib/postgresql"))
 }
 
 /// The folder of programs of a version that has both the server and pgbench.

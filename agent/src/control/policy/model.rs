@@ -68,11 +68,15 @@ pub enum Constraint {
 
 /// What the model remembers: how much longer the interval is than the busy share asks, to keep a cap on CPU time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stretch(f64);
+pub struct Stretch {
+    factor: f64,
+    /// Whether what it last asked for is in force.
+    arrived: bool,
+}
 
 impl Default for Stretch {
     fn default() -> Self {
-        Self(1.0)
+        Self { factor: 1.0, arrived: true }
     }
 }
 
@@ -80,15 +84,22 @@ impl Stretch {
     /// Longer at once while the cap is exceeded, back slowly with a tenth of room: cost follows the interval late.
     fn follow(&mut self, load: &Load) -> f64 {
         if let Some((used, cap)) = load.cpu_cores.zip(load.cpu_cap()) {
-            if used > cap {
-                self.0 = (self.0 * 1.03).min(LONGEST_STRETCH);
-            } else if used < 0.9 * cap {
-                self.0 = (self.0 * 0.995).max(1.0);
+            // On the way there the cost is still that of the settings before: asking for more would overshoot.
+            if used > cap && self.arrived {
+                self.factor = (self.factor * 1.02).min(LONGEST_STRETCH);
+            } else if used < 0.9 * cap && self.arrived {
+                self.factor = (self.factor * 0.995).max(1.0);
             }
         } else {
-            self.0 = 1.0;
+            self.factor = 1.0;
         }
-        self.0
+        self.factor
+    }
+
+    /// The same, told whether what it last asked for is in force.
+    pub fn when(&mut self, arrived: bool) -> &mut Self {
+        self.arrived = arrived;
+        self
     }
 }
 

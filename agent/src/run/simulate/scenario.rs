@@ -1,15 +1,19 @@
-//! Scenario files: TOML in, a checked scenario out, or an error that names file, key, value and allowed range.
+//! Scenarios: what arrives at a simulated pipeline, what its sink costs, what goes wrong and what a human does, with the
+//! ranges in which the controller must land. Checked here once; what runs it can trust it.
 
-use std::fmt::Display;
+mod file;
+
 use std::path::Path;
 
 use serde::Deserialize;
-use tidegate_client::abi::{KnobRange, Knobs, LeaseTerms, Mode, Objective, Policy, Registration};
+use tidegate_client::abi::{OverrideRequest, Registration};
+
+pub use file::ScenarioError;
 
 use crate::source::sim::plant::{Arrivals, Phase};
 use crate::units::{Bytes, Nanos};
 
-/// The scenario that runs when none is named: the phases of the demo.
+/// The scenario that runs when none is named.
 pub const DEMO: &str = include_str!("demo.toml");
 
 /// A checked scenario.
@@ -25,6 +29,8 @@ pub struct Scenario {
     pub event: Bytes,
     /// Cost of each event in a flush.
     pub per_event: Nanos,
+    /// How far the cost of a flush goes to and fro, as a share of it.
+    pub noise: f64,
     /// Capacity of the queue.
     pub queue: Bytes,
     /// The load.
@@ -33,6 +39,36 @@ pub struct Scenario {
     pub expect: Vec<Option<PhaseExpect>>,
     /// What must come of the whole.
     pub total: Option<TotalExpect>,
+    /// What people do meanwhile, each so long after the begin of the load.
+    pub actions: Vec<(Nanos, Act)>,
+    /// A second pipeline of the same kind that arrives later.
+    pub neighbour: Option<Neighbour>,
+    /// CPU time that both divide, cores.
+    pub cpu_budget: Option<f64>,
+}
+
+/// What somebody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A human pins the knobs.
+    Pin(OverrideRequest),
+    /// And frees them.
+    Free,
+    /// Tuning is paused.
+    Pause,
+    /// And goes on.
+    Resume,
+    /// A human takes the newest change back.
+    RollBack,
+}
+
+/// A second pipeline.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Neighbour {
+    /// When it arrives, after the begin of the load.
+    pub from: Nanos,
+    /// Its rate from then on.
+    pub rate: f64,
 }
 
 /// Where the settings must land in a phase.
@@ -41,16 +77,20 @@ pub struct Scenario {
 pub struct PhaseExpect {
     /// How long after its begin, ms.
     pub within_ms: u64,
-    /// Batch size, from and to, bytes.
+    /// Batch size from then on, from and to, bytes.
     pub batch_bytes: Option<[u64; 2]>,
-    /// Flush interval, from and to, microseconds.
+    /// Flush interval from then on, from and to, microseconds.
     pub flush_interval_us: Option<[u64; 2]>,
-    /// Highest p99 of its events, ms.
+    /// Highest p99 of the events of the phase, ms.
     pub p99_ms: Option<f64>,
+    /// Highest p99 of the events that arrive from then on, ms.
+    pub settled_p99_ms: Option<f64>,
+    /// How far the flush interval may pass its last value of the phase at any time of it, as a factor either way.
+    pub overshoot: Option<f64>,
 }
 
 /// What must come of the whole run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TotalExpect {
     /// Highest time-weighted p99, ms.
@@ -59,86 +99,23 @@ pub struct TotalExpect {
     pub p999_ms: Option<f64>,
     /// Most changes of the settings.
     pub changes: Option<u64>,
-}
-
-/// Why a scenario was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ScenarioError {
-    /// The file could not be read.
-    #[error("read scenario {file}: {cause}")]
-    Read {
-        /// The file.
-        file: String,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// It is no TOML, or a key is unknown, missing or of the wrong type.
-    #[error("scenario {file}: {cause}")]
-    Parse {
-        /// The file.
-        file: String,
-        /// Why, with line and key.
-        cause: Box<toml::de::Error>,
-    },
-    /// A value is out of its range.
-    #[error("scenario {file}: {key} = {value}: want {range}")]
-    Range {
-        /// The file.
-        file: String,
-        /// The key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        range: &'static str,
-    },
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawScenario {
-    name: String,
-    pipeline: RawPipeline,
-    sink: RawSink,
-    phase: Vec<RawPhase>,
-    expect: Option<TotalExpect>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPipeline {
-    event_bytes: u64,
-    queue_bytes: u64,
+    /// Most changes of direction of the flush interval within a phase, over all phases.
+    pub reversals: Option<u64>,
+    /// Times that the breaker opens, from and to.
+    pub breaker_trips: Option<[u64; 2]>,
+    /// Most events that find the queue full.
+    pub lost: Option<u64>,
+    /// Reasons of decisions that must be among those kept.
     #[serde(default)]
-    arrivals: RawArrivals,
-    p99_ms: Option<u64>,
-    batch_bytes: KnobRange,
-    flush_interval_us: KnobRange,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawArrivals {
-    #[default]
-    Poisson,
-    Even,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSink {
-    flush_ms: f64,
+    pub reasons: Vec<String>,
+    /// Words that must stand in the explanation of a decision.
     #[serde(default)]
-    event_us: f64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPhase {
-    rate: f64,
-    seconds: f64,
-    flush_ms: Option<f64>,
-    expect: Option<PhaseExpect>,
+    pub says: Vec<String>,
+    /// Reasons of decisions that must not.
+    #[serde(default)]
+    pub never: Vec<String>,
+    /// Busy share of the flusher over the whole, from and to.
+    pub busy: Option<[f64; 2]>,
 }
 
 impl Scenario {
@@ -158,89 +135,8 @@ impl Scenario {
 
     /// Checks a scenario; errors name it as `file`.
     pub fn parse(file: &str, text: &str) -> Result<Self, ScenarioError> {
-        let raw: RawScenario = toml::from_str(text)
-            .map_err(|cause| ScenarioError::Parse { file: file.to_owned(), cause: Box::new(cause) })?;
-        let check = Check { file };
-        let RawScenario { name, pipeline, sink, phase, expect } = raw;
-        let RawPipeline { event_bytes, queue_bytes, arrivals, p99_ms, batch_bytes, flush_interval_us } = pipeline;
-        check.whole("pipeline.event_bytes", event_bytes, 1, 16 << 20, "1 to 16777216")?;
-        check.whole("pipeline.queue_bytes", queue_bytes, event_bytes, 1 << 40, "event_bytes to 1 TiB")?;
-        check.whole("pipeline.p99_ms", p99_ms.unwrap_or(1), 1, 3_600_000, "1 to 3600000")?;
-        check.range("pipeline.batch_bytes", batch_bytes)?;
-        check.range("pipeline.flush_interval_us", flush_interval_us)?;
-        let sink_ns = check.span("sink.flush_ms", sink.flush_ms, 1e6)?;
-        let per_event = check.span("sink.event_us", sink.event_us, 1e3)?;
-        check.whole("phase", phase.len() as u64, 1, 10_000, "1 to 10000 phases")?;
-        let mut phases = Vec::with_capacity(phase.len());
-        let mut expects = Vec::with_capacity(phase.len());
-        for (nth, RawPhase { rate, seconds, flush_ms, expect }) in phase.into_iter().enumerate() {
-            let key = |key: &str| format!("phase[{nth}].{key}");
-            check.float(&key("rate"), rate, 0.0, 1e7, "0 to 10000000 events/s")?;
-            check.float(&key("seconds"), seconds, 0.1, 86_400.0, "0.1 to 86400")?;
-            let flush = flush_ms.map_or(Ok(sink_ns), |ms| check.span(&key("flush_ms"), ms, 1e6))?;
-            phases.push(Phase { rate, length: nanos(seconds * 1e9), flush });
-            expects.push(expect);
-        }
-        let registration = Registration {
-            knobs: Knobs { batch_bytes, flush_interval_us },
-            objective: Objective { p99_ms, ..Objective::default() },
-            mode: Mode::On,
-            policy: Policy::Regime,
-            report: Some("/simulated".into()),
-            lease: LeaseTerms::default(),
-            watch: None,
-        };
-        Ok(Self {
-            name,
-            registration,
-            arrivals: match arrivals {
-                RawArrivals::Poisson => Arrivals::Poisson,
-                RawArrivals::Even => Arrivals::Even,
-            },
-            event: Bytes(event_bytes),
-            per_event,
-            queue: Bytes(queue_bytes),
-            phases,
-            expect: expects,
-            total: expect,
-        })
+        file::parse(file, text)
     }
-}
-
-struct Check<'a> {
-    file: &'a str,
-}
-
-impl Check<'_> {
-    fn refuse(&self, key: &str, value: impl Display, range: &'static str) -> ScenarioError {
-        ScenarioError::Range { file: self.file.to_owned(), key: key.to_owned(), value: value.to_string(), range }
-    }
-
-    fn whole(&self, key: &str, value: u64, low: u64, high: u64, range: &'static str) -> Result<(), ScenarioError> {
-        if (low..=high).contains(&value) { Ok(()) } else { Err(self.refuse(key, value, range)) }
-    }
-
-    fn float(&self, key: &str, value: f64, low: f64, high: f64, range: &'static str) -> Result<(), ScenarioError> {
-        if (low..=high).contains(&value) { Ok(()) } else { Err(self.refuse(key, value, range)) }
-    }
-
-    fn span(&self, key: &str, value: f64, ns: f64) -> Result<Nanos, ScenarioError> {
-        self.float(key, value, 0.0, 3_600_000.0, "0 to 3600000")?;
-        Ok(nanos(value * ns))
-    }
-
-    fn range(&self, key: &str, range: KnobRange) -> Result<(), ScenarioError> {
-        if 1 <= range.min && range.min <= range.default && range.default <= range.max {
-            return Ok(());
-        }
-        let value = format!("{{ min = {}, default = {}, max = {} }}", range.min, range.default, range.max);
-        Err(self.refuse(key, value, "1 <= min <= default <= max"))
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be positive and small")]
-fn nanos(ns: f64) -> Nanos {
-    Nanos(ns.round() as u64)
 }
 
 #[cfg(test)]
@@ -269,5 +165,20 @@ mod tests {
         let unknown = told("seconds = 8", "secs = 8");
         assert!(unknown.contains("secs") && unknown.contains("my.toml"), "{unknown}");
         assert!(Scenario::read(Path::new("/nowhere.toml")).unwrap_err().to_string().contains("/nowhere.toml"));
+        let act = "[[action]]\nat_s = 1\ndo = \"dance\"\n[[phase]]";
+        assert!(told("[[phase]]", act).contains("action[0].do = dance: want pin, free"), "{}", told("[[phase]]", act));
+    }
+
+    #[test]
+    fn a_wave_and_a_ramp_become_phases() {
+        let head = &DEMO[..DEMO.find("[[phase]]").unwrap()];
+        let text = format!(
+            "{head}\n[[phase]]\nwave = {{ low = 100, high = 900, half_s = 0.5 }}\nseconds = 3\n\
+             [[phase]]\nramp_to = 5000\nrate = 1000\nseconds = 2\n"
+        );
+        let phases = Scenario::parse("w", &text).unwrap().phases;
+        assert_eq!(phases[..6].iter().map(|p| p.rate).collect::<Vec<_>>(), [100.0, 900.0, 100.0, 900.0, 100.0, 900.0]);
+        assert_eq!(phases.len(), 26, "a ramp is told in steps of 100 ms");
+        assert!(phases[6].rate > 1_000.0 && phases[25].rate < 5_000.0 && phases[16].rate > phases[10].rate);
     }
 }

@@ -10,6 +10,7 @@ use tidegate_client::rule::flush_cost::FlushCost;
 use tidegate_client::rule::{Cause, Queue, Rule, Settings as RuleSettings, Sink, Verdict, Waiting};
 use tidegate_client::units::{Bytes as RuleBytes, Nanos as RuleNanos};
 
+use crate::source::sim::lie::Lie;
 use crate::source::sim::random::Random;
 use crate::units::{Bytes, Generation, Nanos, Settings};
 
@@ -32,6 +33,22 @@ pub struct Phase {
     pub length: Nanos,
     /// Cost of a flush, whatever is in it.
     pub flush: Nanos,
+    /// What is wrong meanwhile.
+    pub trouble: Trouble,
+}
+
+/// What is wrong in a phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing.
+    #[default]
+    None,
+    /// The sink takes its time and then refuses: each flush is tried again.
+    Failing,
+    /// The pipeline writes no report.
+    Silent,
+    /// It lies in its report.
+    Lying(Lie),
 }
 
 /// What a simulated pipeline is made of.
@@ -44,6 +61,8 @@ pub struct Plant {
     pub event: Bytes,
     /// Cost of each event in a flush.
     pub per_event: Nanos,
+    /// How far the cost of a flush goes to and fro, as a share of it: 0 to 1.
+    pub noise: f64,
     /// Capacity of its queue; what does not fit is lost.
     pub queue: Bytes,
     /// Its flush rule.
@@ -103,6 +122,8 @@ struct Flight {
 }
 
 const NEVER: u64 = u64::MAX;
+/// A flush that failed is tried again after this long, ns.
+const RETRY_AFTER: u64 = 100_000_000;
 /// CPU time of a flush, and of an event: what a small batcher was seen to take.
 const CPU_PER_FLUSH: u64 = 60_000;
 const CPU_PER_EVENT: u64 = 400;
@@ -231,19 +252,45 @@ impl Running {
         let events = usize::try_from(take / self.plant.event.0.max(1)).unwrap_or(usize::MAX).max(1);
         let arrivals: Vec<u64> = self.queue.drain(..events.min(self.queue.len())).collect();
         self.arrivals -= arrivals.iter().copied().map(u128::from).sum::<u128>();
-        let cost = self.flush_cost().saturating_add(self.plant.per_event.0.saturating_mul(arrivals.len() as u64));
+        let cost = self.cost_of(arrivals.len() as u64);
         self.flight = Some(Flight { begun: self.now, ends: self.now.saturating_add(cost.max(1)), arrivals, cause });
     }
 
-    fn flush_cost(&self) -> u64 {
-        let phase = self.plant.phases.get(self.phase).or(self.plant.phases.last());
-        phase.map_or(0, |phase| phase.flush.0)
+    fn phase(&self) -> Option<&Phase> {
+        self.plant.phases.get(self.phase).or(self.plant.phases.last())
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a duration to a few digits"
+    )]
+    fn cost_of(&mut self, events: u64) -> u64 {
+        let fixed = self.phase().map_or(0, |phase| phase.flush.0);
+        let cost = fixed.saturating_add(self.plant.per_event.0.saturating_mul(events));
+        if self.plant.noise > 0.0 {
+            (cost as f64 * (1.0 + self.plant.noise * (2.0 * self.random.unit() - 1.0))) as u64
+        } else {
+            cost
+        }
+    }
+
+    /// What is wrong now.
+    pub fn trouble(&self) -> Trouble {
+        self.phase().map_or(Trouble::None, |phase| phase.trouble)
     }
 
     fn land(&mut self) {
         let Some(Flight { begun, ends, arrivals, cause }) = self.flight.take() else {
             return;
         };
+        if self.trouble() == Trouble::Failing {
+            self.words[ReportWord::FlushErrors as usize] += 1;
+            let again = self.cost_of(arrivals.len() as u64).saturating_add(RETRY_AFTER);
+            self.flight = Some(Flight { begun, ends: ends.saturating_add(again.max(1)), arrivals, cause });
+            return;
+        }
         let events = arrivals.len() as u64;
         let bytes = events * self.plant.event.0;
         self.flush_cost.observe(RuleBytes(bytes), RuleNanos(ends - begun));
@@ -333,12 +380,13 @@ mod tests {
     }
 
     fn queued(rate: f64, queue: Bytes, rule: Box<dyn Rule>) -> Running {
-        let phase = Phase { rate, length: Nanos::from_secs(10), flush: Nanos::from_millis(10) };
+        let phase = Phase { rate, length: Nanos::from_secs(10), flush: Nanos::from_millis(10), trouble: Trouble::None };
         let plant = Plant {
             phases: vec![phase],
             arrivals: Arrivals::Even,
             event: Bytes(512),
             per_event: Nanos(0),
+            noise: 0.0,
             queue,
             rule,
             defaults: Settings { batch: BatchSize(256 << 10), interval: FlushInterval(250_000) },

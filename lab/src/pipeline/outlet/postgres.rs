@@ -5,9 +5,9 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result, bail};
-use postgres::Client;
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::Type;
+use postgres::{Client, Statement};
 use tidegate_client::Nanos;
 
 use super::{Flush, Insertion, Opening};
@@ -17,9 +17,14 @@ use crate::wire::RecordView;
 /// A connection and the statement that it sends.
 pub(crate) struct PostgresOutlet {
     client: Client,
-    statement: String,
-    how: Insertion,
-    text: String,
+    way: Way,
+}
+
+enum Way {
+    /// Prepared once, so that a flush takes no more round trips than it must.
+    Copy(Statement),
+    /// The head of the statement, and room for all of it: its length differs each time, so there is nothing to prepare.
+    Insert { head: String, text: String },
 }
 
 impl PostgresOutlet {
@@ -34,53 +39,56 @@ impl PostgresOutlet {
             );
             client.batch_execute(&create).with_context(|| format!("make the table {table}"))?;
         }
-        let statement = match how {
-            Insertion::Copy => format!("COPY {table} FROM STDIN (FORMAT binary)"),
-            Insertion::Insert => format!("INSERT INTO {table} VALUES "),
+        let way = match how {
+            Insertion::Copy => {
+                let copy = format!("COPY {table} FROM STDIN (FORMAT binary)");
+                Way::Copy(client.prepare(&copy).with_context(|| format!("prepare to copy into {table}"))?)
+            }
+            Insertion::Insert => Way::Insert { head: format!("INSERT INTO {table} VALUES "), text: String::new() },
         };
-        Ok(Self { client, statement, how, text: String::new() })
+        Ok(Self { client, way })
     }
 
     pub(super) fn flush(&mut self, flush: &Flush<'_>) -> Result<u64> {
-        match self.how {
-            Insertion::Copy => self.copy(flush),
-            Insertion::Insert => self.insert(flush),
+        match &mut self.way {
+            Way::Copy(statement) => copy(&mut self.client, statement, flush),
+            Way::Insert { head, text } => insert(&mut self.client, head, text, flush),
         }
     }
+}
 
-    fn copy(&mut self, flush: &Flush<'_>) -> Result<u64> {
-        let writer = self.client.copy_in(self.statement.as_str()).context("begin to copy")?;
-        let mut rows = BinaryCopyInWriter::new(writer, &[Type::INT8, Type::INT8, Type::BYTEA]);
-        let mut bytes = 0;
-        for record in flush.records {
-            let view = view(&record.bytes)?;
-            rows.write(&[&view.scheduled.0.cast_signed(), &view.sequence.cast_signed(), &view.payload])
-                .context("copy a row")?;
-            bytes += record.bytes.len() as u64;
-        }
-        confirm(rows.finish().context("commit a copy")?, flush)?;
-        Ok(bytes)
+fn copy(client: &mut Client, statement: &Statement, flush: &Flush<'_>) -> Result<u64> {
+    let writer = client.copy_in(statement).context("begin to copy")?;
+    let mut rows = BinaryCopyInWriter::new(writer, &[Type::INT8, Type::INT8, Type::BYTEA]);
+    let mut bytes = 0;
+    for record in flush.records {
+        let view = view(&record.bytes)?;
+        rows.write(&[&view.scheduled.0.cast_signed(), &view.sequence.cast_signed(), &view.payload])
+            .context("copy a row")?;
+        bytes += record.bytes.len() as u64;
     }
+    confirm(rows.finish().context("commit a copy")?, flush)?;
+    Ok(bytes)
+}
 
-    fn insert(&mut self, flush: &Flush<'_>) -> Result<u64> {
-        self.text.clear();
-        self.text.push_str(&self.statement);
-        for (i, record) in flush.records.iter().enumerate() {
-            let view = view(&record.bytes)?;
-            let comma = if i == 0 { "" } else { "," };
-            // Writing to a string cannot fail.
-            write!(self.text, "{comma}({},{},'", view.scheduled.0.cast_signed(), view.sequence.cast_signed()).ok();
-            escape_bytea(view.payload, &mut self.text);
-            self.text.push_str("')");
-        }
-        let messages = self.client.simple_query(&self.text).context("insert rows")?;
-        let inserted = messages.iter().find_map(|message| match message {
-            postgres::SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
-            _ => None,
-        });
-        confirm(inserted.unwrap_or(0), flush)?;
-        Ok(self.text.len() as u64)
+fn insert(client: &mut Client, head: &str, text: &mut String, flush: &Flush<'_>) -> Result<u64> {
+    text.clear();
+    text.push_str(head);
+    for (i, record) in flush.records.iter().enumerate() {
+        let view = view(&record.bytes)?;
+        let comma = if i == 0 { "" } else { "," };
+        // Writing to a string cannot fail.
+        write!(text, "{comma}({},{},'", view.scheduled.0.cast_signed(), view.sequence.cast_signed()).ok();
+        escape_bytea(view.payload, text);
+        text.push_str("')");
     }
+    let messages = client.simple_query(text).context("insert rows")?;
+    let inserted = messages.iter().find_map(|message| match message {
+        postgres::SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+        _ => None,
+    });
+    confirm(inserted.unwrap_or(0), flush)?;
+    Ok(text.len() as u64)
 }
 
 fn view(bytes: &[u8]) -> Result<RecordView<'_>> {
