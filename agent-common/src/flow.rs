@@ -74,6 +74,19 @@ pub struct FlowFlushes {
     pub interval_us_squared: u64,
     /// Sum over them of the time since that one ended, ns.
     pub gap_ns: u64,
+    /// Sum over them of the bytes that the process took in by other descriptors since that one began: what the flush is
+    /// made of, where a flush takes all that waits.
+    pub arrived: u64,
+    /// Sum of its square, modulo 2^64.
+    pub arrived_squared: u64,
+    /// Sum of it times microseconds of duration, modulo 2^64.
+    pub arrived_us: u64,
+    /// Sum over them of durations, ns.
+    pub paired_ns: u64,
+    /// Sum over them of microseconds squared, modulo 2^64.
+    pub paired_us_squared: u64,
+    /// Bytes that the process had taken in by other descriptors when the last one began.
+    pub last_taken: u64,
     /// When the last one began.
     pub last_begin_ns: u64,
     /// When the last one ended.
@@ -102,6 +115,8 @@ pub struct FlowStats {
     pub open_ns: u64,
     /// Bytes of that run.
     pub open_bytes: u64,
+    /// Bytes that the process had taken in by other descriptors when it began.
+    pub open_taken: u64,
     /// The two accounts of flushes.
     pub flushes: [FlowFlushes; 2],
     /// See `version_begin`. Last, because it is read last.
@@ -126,6 +141,12 @@ impl FlowFlushes {
         interval_us: 0,
         interval_us_squared: 0,
         gap_ns: 0,
+        arrived: 0,
+        arrived_squared: 0,
+        arrived_us: 0,
+        paired_ns: 0,
+        paired_us_squared: 0,
+        last_taken: 0,
         last_begin_ns: 0,
         last_end_ns: 0,
         gaps: [0; FLOW_BUCKETS],
@@ -143,6 +164,7 @@ impl FlowStats {
         ways: [FlowCalls::ZERO; 3],
         open_ns: 0,
         open_bytes: 0,
+        open_taken: 0,
         flushes: [FlowFlushes::ZERO; 2],
         version_end: 0,
     };

@@ -117,8 +117,8 @@ const _: () = {
     assert!(size_of::<ProcessRow>() == 32);
     assert!(size_of::<MappingRow>() == 48);
     assert!(size_of::<ReportHeader>() == 8);
-    assert!(size_of::<FlowFlushes>() == 12 * 8 + 2 * 4 * FLOW_BUCKETS);
-    assert!(size_of::<FlowStats>() == 4 * 8 + 3 * 6 * 8 + 2 * 8 + 2 * size_of::<FlowFlushes>() + 8);
+    assert!(size_of::<FlowFlushes>() == 18 * 8 + 2 * 4 * FLOW_BUCKETS);
+    assert!(size_of::<FlowStats>() == 4 * 8 + 3 * 6 * 8 + 3 * 8 + 2 * size_of::<FlowFlushes>() + 8);
     assert!(size_of::<FlowRow>() == 16 + FLOW_TARGET_BYTES + size_of::<FlowStats>());
     assert!(size_of::<MarkRing>() == 5 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
     // Even, so that the u32 histograms leave no hole before the next u64.

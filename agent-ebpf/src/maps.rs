@@ -95,6 +95,10 @@ pub static SOCKETS: HashMap<u64, SocketStats> = HashMap::with_max_entries(1024, 
 #[map]
 pub static FLOWS: HashMap<FlowKey, FlowStats> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
+/// Bytes that each watched process has taken in, by all its descriptors.
+#[map]
+pub static FLOW_INTAKE: HashMap<u32, u64> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
 /// Start times of calls on descriptors of watched processes, slot by thread id.
 #[map]
 pub static FLOW_STARTS: Array<PackedStart> = Array::with_max_entries(65_536, 0);

@@ -51,6 +51,8 @@ pub struct Config {
     pub most_debug: Bytes,
     /// Whether the agent tunes from its start; off, it starts paused.
     pub tune: Switch,
+    /// CPU time that the tuned pipelines divide among them, cores; absent for as much as there is.
+    pub tune_cpu_cores: Option<f64>,
     /// Groups whose members may see or turn what belongs to others.
     pub groups: GroupNames,
 }
@@ -133,6 +135,7 @@ enum Kind {
     Group,
     /// Percent, from and to.
     Percent(f64, f64),
+    Number(f64, f64),
 }
 
 const SOCKET: &str = "socket";
@@ -150,11 +153,12 @@ const LATENCY_SLOTS: &str = "syscalls.latency_slots";
 const UNWIND_MIB: &str = "unwind.mib";
 const SYMBOLS_DEBUG_MIB: &str = "symbols.debug_mib";
 const TUNE_ENABLED: &str = "tune.enabled";
+const TUNE_CPU_CORES: &str = "tune.cpu_cores";
 const GROUPS_READ: &str = "groups.read";
 const GROUPS_TUNE: &str = "groups.tune";
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 17] = [
+const KEYS: [(&str, Kind); 18] = [
     (SOCKET, Kind::AbsolutePath),
     (PAGES, Kind::AbsolutePath),
     (STATE, Kind::AbsolutePath),
@@ -171,6 +175,7 @@ const KEYS: [(&str, Kind); 17] = [
     (UNWIND_MIB, Kind::Whole(1, 512)),
     (SYMBOLS_DEBUG_MIB, Kind::Whole(0, 384)),
     (TUNE_ENABLED, Kind::OnOff),
+    (TUNE_CPU_CORES, Kind::Number(0.001, 4_096.0)),
     (GROUPS_READ, Kind::Group),
     (GROUPS_TUNE, Kind::Group),
 ];
@@ -194,6 +199,7 @@ impl Default for Config {
             unwind_mib: 12,
             most_debug: Bytes(8 << 20),
             tune: Switch::On,
+            tune_cpu_cores: None,
             groups: GroupNames::default(),
         }
     }
@@ -288,6 +294,10 @@ impl RawConfig {
         self.value(key)?.as_bool().map(|on| if on { Switch::On } else { Switch::Off })
     }
 
+    fn number(&self, key: &str) -> Option<f64> {
+        number(self.value(key)?)
+    }
+
     fn path(&self, key: &str) -> Option<PathBuf> {
         self.value(key)?.as_str().map(PathBuf::from)
     }
@@ -322,7 +332,7 @@ impl TryFrom<RawConfig> for Config {
         config.cpu = raw.switch(CPU_ENABLED).unwrap_or(config.cpu);
         config.hertz = raw.whole(CPU_HZ).unwrap_or(config.hertz);
         config.kinds = raw.value(PROFILE_KINDS).and_then(profile_kinds).unwrap_or(config.kinds);
-        config.budget = raw.value(BUDGET).and_then(percent).map_or(config.budget, |percent| Ratio(percent / 100.0));
+        config.budget = raw.value(BUDGET).and_then(number).map_or(config.budget, |percent| Ratio(percent / 100.0));
         config.latency_slots = raw.whole(LATENCY_SLOTS).unwrap_or(config.latency_slots);
         config.unwind_mib = raw.whole(UNWIND_MIB).unwrap_or(config.unwind_mib);
         config.most_debug = raw.whole(SYMBOLS_DEBUG_MIB).map_or(config.most_debug, |mib: u64| Bytes(mib << 20));
@@ -330,6 +340,7 @@ impl TryFrom<RawConfig> for Config {
         config.groups.read = group(GROUPS_READ).unwrap_or(config.groups.read);
         config.groups.tune = group(GROUPS_TUNE).unwrap_or(config.groups.tune);
         config.tune = raw.switch(TUNE_ENABLED).unwrap_or(config.tune);
+        config.tune_cpu_cores = raw.number(TUNE_CPU_CORES);
         Ok(config)
     }
 }
@@ -350,8 +361,8 @@ impl Kind {
                 let fits = |n: i64| (min..=max).contains(&n) && n.unsigned_abs().is_power_of_two();
                 (value.as_integer().is_some_and(fits), format!("a power of two from {min} to {max}"))
             }
-            Self::Percent(min, max) => {
-                let fits = percent(value).is_some_and(|n| (min..=max).contains(&n));
+            Self::Percent(min, max) | Self::Number(min, max) => {
+                let fits = number(value).is_some_and(|n| (min..=max).contains(&n));
                 (fits, format!("a number from {min} to {max}"))
             }
             Self::Group => (value.as_str().is_some_and(is_group_name), "the name of a group in quotes".to_owned()),
@@ -365,7 +376,7 @@ impl Kind {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a percentage has two digits")]
-fn percent(value: &Value) -> Option<f64> {
+fn number(value: &Value) -> Option<f64> {
     value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))
 }
 

@@ -150,17 +150,20 @@ impl Svg {
     /// A line through points; `None` is a gap.
     pub(crate) fn path(&mut self, panel: &Panel, points: impl Iterator<Item = Option<(f64, f64)>>, class: &str) {
         let (mut data, mut pen) = (String::new(), 'M');
-        for point in points {
-            pen = match point {
-                None => 'M',
-                Some(point) => {
-                    let (x, y) = panel.at(point);
-                    // A point between gaps is a line of no length, which round ends make a dot.
-                    let dot = if pen == 'M' { "h0" } else { "" };
-                    write!(data, "{pen}{x:.1} {y:.1}{dot}").ok();
-                    'L'
-                }
+        let mut points = points.peekable();
+        while let Some(point) = points.next() {
+            let Some((x, y)) = point.map(|point| panel.at(point)) else {
+                pen = 'M';
+                continue;
             };
+            let alone = pen == 'M' && points.peek().is_none_or(Option::is_none);
+            if alone {
+                // A point between gaps is seen as a short dash.
+                write!(data, "M{:.1} {y:.1}h8", x - 4.0).ok();
+            } else {
+                write!(data, "{pen}{x:.1} {y:.1}").ok();
+            }
+            pen = 'L';
         }
         writeln!(self.body, r#"<path d="{data}" class="{class}"/>"#).ok();
     }
@@ -274,7 +277,7 @@ mod tests {
         svg.text((0.0, 0.0), "", Anchor::Start, "a<b>&c");
         svg.path(&panel, [Some((0.0, 0.0)), Some((0.5, 1.0)), None, Some((1.0, 0.0))].into_iter(), "a");
         let svg = svg.finish();
-        assert!(svg.contains("a&lt;b&gt;&amp;c") && svg.contains("M0.0 10.0h0L5.0 0.0M10.0 10.0h0"), "{svg}");
+        assert!(svg.contains("a&lt;b&gt;&amp;c") && svg.contains("M0.0 10.0L5.0 0.0M6.0 10.0h8"), "{svg}");
     }
 
     #[test]

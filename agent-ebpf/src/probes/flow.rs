@@ -12,7 +12,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::bucket::bucket;
-use crate::maps::{FLOW_STARTS, FLOWS, WATCH_FLOWS, lost, watched};
+use crate::maps::{FLOW_INTAKE, FLOW_STARTS, FLOWS, WATCH_FLOWS, lost, watched};
 use crate::offsets::{SLOT_MASK, of};
 use crate::probes::flow_calls::{Call, arguments, call};
 use crate::probes::syscall::compat_bit;
@@ -27,6 +27,15 @@ const TID_MASK: u64 = (1 << 22) - 1;
 const EAGAIN: i64 = 11;
 
 static NOTHING: FlowStats = FlowStats::ZERO;
+
+/// From the begin of a flush to its end.
+#[derive(Clone, Copy)]
+struct Span {
+    begin: u64,
+    end: u64,
+    /// Bytes that the process had taken in by other descriptors when it began.
+    taken: u64,
+}
 
 /// A call that has returned.
 struct Done {
@@ -163,8 +172,12 @@ fn count(done: &Done) {
         calls.errors += 1;
     }
     let begin = if start == 0 { now } else { start };
+    if way == FLOW_READS && ret > 0 && untold == 0 {
+        take_in(pid, ret as u64);
+    }
     if way == FLOW_WRITES && ret > 0 {
-        write(stats, ret as u64, begin, now);
+        let taken = taken_in(pid).wrapping_sub(stats.ways[FLOW_READS].bytes);
+        write(stats, ret as u64, Span { begin, end: now, taken });
     } else if (way == FLOW_READS && ret > 0) || (way == FLOW_SYNCS && ret == 0) {
         answer(stats, now);
     }
@@ -172,12 +185,13 @@ fn count(done: &Done) {
 
 /// Bytes went out: a flush by itself, and part of the run that waits for its answer.
 #[inline(always)]
-fn write(stats: &mut FlowStats, bytes: u64, begin: u64, now: u64) {
+fn write(stats: &mut FlowStats, bytes: u64, span: Span) {
     let version = open(stats);
-    flushed(&mut stats.flushes[FLOW_EACH_WRITE], bytes, begin, now);
+    flushed(&mut stats.flushes[FLOW_EACH_WRITE], bytes, span);
     if stats.open_ns == 0 {
-        stats.open_ns = begin;
+        stats.open_ns = span.begin;
         stats.open_bytes = 0;
+        stats.open_taken = span.taken;
     }
     stats.open_bytes += bytes;
     close(stats, version);
@@ -190,14 +204,15 @@ fn answer(stats: &mut FlowStats, now: u64) {
         return;
     }
     let version = open(stats);
-    let (bytes, begin) = (stats.open_bytes, stats.open_ns);
-    flushed(&mut stats.flushes[FLOW_ANSWERED], bytes, begin, now);
+    let span = Span { begin: stats.open_ns, end: now, taken: stats.open_taken };
+    flushed(&mut stats.flushes[FLOW_ANSWERED], stats.open_bytes, span);
     stats.open_ns = 0;
     close(stats, version);
 }
 
 #[inline(always)]
-fn flushed(sums: &mut FlowFlushes, bytes: u64, begin: u64, end: u64) {
+fn flushed(sums: &mut FlowFlushes, bytes: u64, span: Span) {
+    let Span { begin, end, taken } = span;
     // To the nearest: cut durations in the products and whole ones in the sum would bend the line through them.
     let us = (end - begin + 500) / 1_000;
     sums.flushes += 1;
@@ -215,8 +230,15 @@ fn flushed(sums: &mut FlowFlushes, bytes: u64, begin: u64, end: u64) {
         // Two writers at once: the one began before the other ended.
         let gap = begin.saturating_sub(sums.last_end_ns);
         sums.gap_ns += gap;
+        let arrived = taken.wrapping_sub(sums.last_taken);
+        sums.arrived = sums.arrived.wrapping_add(arrived);
+        sums.arrived_squared = sums.arrived_squared.wrapping_add(arrived.wrapping_mul(arrived));
+        sums.arrived_us = sums.arrived_us.wrapping_add(arrived.wrapping_mul(us));
+        sums.paired_ns += end - begin;
+        sums.paired_us_squared = sums.paired_us_squared.wrapping_add(us.wrapping_mul(us));
         sums.gaps[bucket(gap / 1_000, 0, FLOW_BUCKETS) & (FLOW_BUCKETS - 1)] += 1;
     }
+    sums.last_taken = taken;
     sums.last_begin_ns = begin;
     sums.last_end_ns = end;
 }
@@ -236,6 +258,23 @@ fn open(stats: &mut FlowStats) -> u64 {
 fn close(stats: &mut FlowStats, version: u64) {
     // SAFETY: as in `open`.
     unsafe { (&raw mut stats.version_begin).write_volatile(version) };
+}
+
+/// Counts bytes that process `pid` has taken in.
+#[inline(always)]
+fn take_in(pid: u32, bytes: u64) {
+    if let Some(sum) = FLOW_INTAKE.get_ptr_mut(pid) {
+        // SAFETY: a value of the map; two reads at the same moment on two CPUs may lose one.
+        unsafe { *sum += bytes };
+    } else {
+        let _ = FLOW_INTAKE.insert(pid, bytes, u64::from(BPF_NOEXIST)); // The first; another CPU may have been first.
+    }
+}
+
+#[inline(always)]
+fn taken_in(pid: u32) -> u64 {
+    // SAFETY: a value of the map, one aligned word.
+    FLOW_INTAKE.get_ptr(pid).map_or(0, |sum| unsafe { *sum })
 }
 
 /// The counters of `key`, made if need be. The second look-up keeps the first call of each descriptor.

@@ -241,6 +241,7 @@ impl Aggregator {
             | Input::SetMode { .. }
             | Input::Free { .. }
             | Input::Lease { .. }
+            | Input::CpuBudget { .. }
             | Input::Pause
             | Input::Resume
             | Input::Watch(_) => {}

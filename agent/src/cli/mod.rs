@@ -23,6 +23,7 @@ pub mod table;
 pub mod top;
 pub mod tune;
 pub mod watching;
+mod why;
 
 use std::process::ExitCode;
 

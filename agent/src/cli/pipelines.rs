@@ -126,7 +126,7 @@ fn detail(out: &mut impl Write, p: &PipelineJson) -> std::io::Result<()> {
         }),
         ("generation", p.generation.to_string()),
     ];
-    lines.extend(super::tune::inputs(&p.signals));
+    lines.extend(super::why::inputs(&p.signals));
     for reason in &p.decisions_by_reason {
         lines.push(("decisions", format!("{} {}", grouped(reason.count), reason.reason)));
     }

@@ -1,20 +1,17 @@
 //! `tidegate tune`: why the settings are what they are, and the human's hand on them.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Method;
-use tidegate_client::abi::{
-    Applied, Boundary, DecisionJson, Knobs, Objective, OverrideRequest, Registration, SignalsJson, WatchedProcess,
-};
+use tidegate_client::abi::{Knobs, Objective, OverrideRequest, Registration, WatchedProcess};
 
 use super::client::{AgentAt, ask, get};
-use super::pipelines::{interval, list, millis, pipeline_path, rounded};
-use super::table::{bytes, nanos};
+use super::pipelines::{list, pipeline_path};
 use super::watching::Output;
+use super::why::{draw, why};
 use crate::serve::reply::{HealthJson, PipelineJson};
-use crate::source::clock::monotonic;
-use crate::units::Nanos;
 
 /// Say why settings are what they are; pin or free them, pause or resume all tuning
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +20,7 @@ use crate::units::Nanos;
 
 Examples:
   tidegate tune why ingest
+  tidegate tune why ingest --flame change.svg
   tidegate tune watch shipper --pid 4242 --event-bytes 512
   sudo tidegate tune pin ingest --batch-bytes 262144 --flush-interval 20ms --for 10m
   sudo tidegate tune free ingest
@@ -44,6 +42,12 @@ enum What {
         /// How many
         #[arg(short = 'n', long, value_name = "N", default_value_t = 5)]
         newest: usize,
+        /// Draw what the newest change did to the pipeline's CPU time: the ten seconds before it against those after
+        #[arg(long, value_name = "FILE")]
+        flame: Option<PathBuf>,
+        /// The change to draw, by its number, instead of the newest
+        #[arg(long, value_name = "N", requires = "flame")]
+        decision: Option<u64>,
         /// How to print
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -103,10 +107,9 @@ pub fn run(args: &TuneArgs) -> anyhow::Result<()> {
     let socket = &args.at.socket;
     let done = |line: String| anyhow::Ok(writeln!(std::io::stdout(), "{line}")?);
     match &args.what {
-        What::Why { name, newest, output } => {
-            let path = pipeline_path(name, &format!("/decisions?limit={newest}"));
-            let decisions: Vec<DecisionJson> = get(socket, &path)?;
-            why(name, &decisions, *output)
+        What::Why { name, newest, flame, decision, output } => {
+            why(socket, name, *newest, *output)?;
+            flame.as_ref().map_or(Ok(()), |file| draw(socket, name, *decision, file))
         }
         What::Status { output } => status(&args.at, *output),
         What::Pin { name, batch_bytes, flush_interval, ttl } => {
@@ -167,84 +170,6 @@ fn status(at: &AgentAt, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn why(name: &str, decisions: &[DecisionJson], output: Output) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if output == Output::Json {
-        serde_json::to_writer_pretty(&mut out, decisions)?;
-        return Ok(writeln!(out)?);
-    }
-    if decisions.is_empty() {
-        writeln!(out, "no decision on {name} yet: too few signals so far, see `tidegate pipelines show {name}`")?;
-    }
-    let now = out.is_terminal().then(monotonic);
-    for decision in decisions {
-        writeln!(out, "{}", explain(decision, now))?;
-    }
-    Ok(())
-}
-
-/// One decision as text. With `now` its time is told from there, else as the seconds of the monotonic clock.
-fn explain(d: &DecisionJson, now: Option<Nanos>) -> String {
-    let when = match now {
-        Some(now) => format!("{} ago", nanos(now.since(Nanos(d.time_ns)).0)),
-        None => format!("at {:.3} s", Nanos(d.time_ns).as_secs_f64()),
-    };
-    let applied = match d.applied {
-        Applied::Applied => "applied",
-        Applied::Advised => "advice only",
-        Applied::Held => "held",
-    };
-    let change = |from: String, to: String| if from == to { to } else { format!("{from} → {to}") };
-    let batch = change(bytes(d.from_batch_bytes), bytes(d.batch_bytes));
-    let linger = change(interval(d.from_flush_interval_us), interval(d.flush_interval_us));
-    let bound = match d.bound_by {
-        None => "",
-        Some(Boundary::Min) => ", at the pipeline's smallest value",
-        Some(Boundary::Max) => ", at the pipeline's largest value",
-        Some(Boundary::Slew) => ", at the step limit",
-    };
-    let inputs: Vec<_> = inputs(&d.signals).into_iter().map(|(what, value)| format!("{what} {value}")).collect();
-    let mut text = format!(
-        "#{} {when}, {applied}, generation {}\n  batch {batch}, flush interval {linger}{bound}\n  {} [{}, policy {}]\n  from {}\n",
-        d.sequence,
-        d.generation,
-        d.explanation,
-        d.reason,
-        d.policy,
-        if inputs.is_empty() { "no signal".to_owned() } else { inputs.join(", ") },
-    );
-    for why in &d.signals.degraded {
-        text.extend(["  degraded: ", why, "\n"]);
-    }
-    text
-}
-
-/// Signals that are known, for the eye.
-pub(super) fn inputs(s: &SignalsJson) -> Vec<(&'static str, String)> {
-    let queue = s.queue_bytes.map(|queued| match s.queue_capacity {
-        Some(capacity) => format!("{} of {}", bytes(queued), bytes(capacity)),
-        None => bytes(queued),
-    });
-    [
-        ("rate", s.rate.map(|r| format!("{}/s", rounded(r)))),
-        ("newest rate", s.newest_rate.map(|r| format!("{}/s", rounded(r)))),
-        ("event", s.event_bytes.map(|b| format!("{} B", rounded(b)))),
-        ("queue", queue),
-        ("unread in sockets", s.receive_queue_bytes.map(bytes)),
-        ("residency", s.residency_ms.map(millis)),
-        ("flush", s.flush_ms.map(millis)),
-        ("flush size", s.flush_bytes.map(|b| format!("{} B", rounded(b)))),
-        ("flushes", s.flushes_per_s.map(|f| format!("{f:.1}/s"))),
-        ("p99", s.p99_ms.map(millis)),
-        ("CPU", s.cpu_us_per_event.map(|us| format!("{us:.2} µs/event"))),
-        ("system calls", s.syscalls_per_event.map(|n| format!("{n:.3}/event"))),
-        ("switches", s.switches_per_flush.map(|n| format!("{n:.1}/flush"))),
-    ]
-    .into_iter()
-    .filter_map(|(what, value)| Some((what, value?)))
-    .collect()
-}
-
 /// A span such as `20ms`, `500us`, `10m`.
 fn span(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -267,41 +192,6 @@ fn span(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn decision() -> DecisionJson {
-        DecisionJson {
-            name: "ingest".to_owned(),
-            sequence: 12,
-            time_ns: 40_000_000_000,
-            generation: 7,
-            applied: Applied::Applied,
-            batch_bytes: 524_288,
-            flush_interval_us: 9_500,
-            from_batch_bytes: 262_144,
-            from_flush_interval_us: 9_500,
-            policy: "regime".to_owned(),
-            reason: "hot".to_owned(),
-            explanation: "55,000 events/s are above 50,000".to_owned(),
-            bound_by: Some(Boundary::Max),
-            model: None,
-            predicted: None,
-            effect: None,
-            signals: SignalsJson { rate: Some(55_000.4), queue_bytes: Some(1 << 20), ..SignalsJson::default() },
-        }
-    }
-
-    #[test]
-    fn a_decision_is_told_with_its_change_its_reason_and_its_inputs() {
-        let text = explain(&decision(), Some(Nanos::from_secs(43)));
-        assert_eq!(
-            text,
-            "#12 3.00 s ago, applied, generation 7\n  \
-             batch 256 KiB → 512 KiB, flush interval 9.50 ms, at the pipeline's largest value\n  \
-             55,000 events/s are above 50,000 [hot, policy regime]\n  \
-             from rate 55,000/s, queue 1.00 MiB\n"
-        );
-        assert!(explain(&decision(), None).starts_with("#12 at 40.000 s, "));
-    }
 
     #[test]
     fn spans_need_a_unit() {

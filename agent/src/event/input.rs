@@ -88,6 +88,11 @@ pub enum Input {
         /// What he says.
         mode: Mode,
     },
+    /// CPU time that the tuned pipelines divide among them.
+    CpuBudget {
+        /// Cores.
+        cores: f64,
+    },
     /// All tuning stops: settings stay where they are.
     Pause,
     /// Tuning goes on.

@@ -30,8 +30,6 @@ pub struct CoreConfig {
     pub standing: Standing,
     /// How much is kept.
     pub limits: Limits,
-    /// CPU time that the tuned pipelines divide among them, cores; absent for as much as there is.
-    pub cpu_budget: Option<f64>,
 }
 
 /// What came of a tick.
@@ -66,6 +64,8 @@ pub struct Core {
     pipelines: BTreeMap<PipelineName, Pipeline>,
     demand: Demand,
     tuning: Tuning,
+    /// CPU time that the tuned pipelines divide among them, cores; absent for as much as there is.
+    cpu_budget: Option<f64>,
     gone: Vec<PipelineName>,
 }
 
@@ -94,6 +94,7 @@ impl Core {
             pipelines: BTreeMap::new(),
             demand: Demand::default(),
             tuning: Tuning::Running,
+            cpu_budget: None,
             gone: Vec::new(),
         }
     }
@@ -230,6 +231,7 @@ impl Core {
             Input::Bound { name, uid: _, knobs } => self.with(name, |pipeline| pipeline.bound(*knobs)),
             Input::RollBack { name, uid: _ } => self.with(name, |pipeline| pipeline.state.roll_back(now)),
             Input::SetMode { name, uid: _, mode } => self.with(name, |pipeline| pipeline.state.set_mode(*mode)),
+            Input::CpuBudget { cores } => self.cpu_budget = Some(*cores),
             Input::Pause => self.set_tuning(Tuning::Paused),
             Input::Resume => self.set_tuning(Tuning::Running),
             Input::Watch(watch) => self.demand.watch(*watch),
@@ -326,7 +328,7 @@ impl Core {
 
     /// Each tuned pipeline's share of the common budget, by what it used in the tick before.
     fn divide_cpu(&mut self) {
-        let Some(budget) = self.config.cpu_budget else { return };
+        let Some(budget) = self.cpu_budget else { return };
         let used: Vec<Option<f64>> = self.pipelines.values().map(|p| p.signals.cpu_cores()).collect();
         for (pipeline, share) in self.pipelines.values_mut().zip(divide(budget, &used)) {
             pipeline.state.set_cpu_share(Some(share));

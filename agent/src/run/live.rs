@@ -96,6 +96,9 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     if config.tune == Switch::Off {
         sender.send(Input::Pause).context("pause tuning")?;
     }
+    if let Some(cores) = config.tune_cpu_cores {
+        sender.send(Input::CpuBudget { cores }).context("set the budget of CPU time")?;
+    }
     let core = Core::new(CoreConfig { standing: standing(config, &[]), ..CoreConfig::default() }, started);
     let mut agent = Agent {
         core,

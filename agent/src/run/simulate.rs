@@ -200,7 +200,10 @@ pub fn run(scenario: &Scenario, policy: Contender, seed: u64) -> Trace {
     for (at, act) in &scenario.actions {
         sim.request(begin + *at, input(&name, *act));
     }
-    let mut core = Core::new(CoreConfig { cpu_budget: scenario.cpu_budget, ..CoreConfig::default() }, START);
+    if let Some(cores) = scenario.cpu_budget {
+        sim.request(START, Input::CpuBudget { cores });
+    }
+    let mut core = Core::new(CoreConfig::default(), START);
     let starts = phase_starts(scenario);
     let mut trace = Trace {
         score: Score::of_phases(starts.clone()),

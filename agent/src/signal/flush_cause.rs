@@ -35,8 +35,9 @@ impl FlushCause {
     }
 }
 
-/// Flushes that are looked back over, and from which on something is said.
-const ENOUGH: u64 = 60;
+/// Flushes that are looked back over, and from which on something is said. Many: while a load is steady its chance moves
+/// sizes and intervals alike, and only where it has moved itself can the two be told apart.
+const ENOUGH: u64 = 500;
 const FEWEST: u64 = 12;
 /// Ticks looked back over.
 const TICKS: usize = 100;
@@ -46,10 +47,10 @@ const NO_GAP: f64 = 0.25;
 const MOST: f64 = 0.6;
 /// What is held constant varies at most so much, as a standard deviation over the mean.
 const CONSTANT: f64 = 0.35;
-/// And at most so much of what the other one does.
-const AGAINST_THE_OTHER: f64 = 0.6;
+/// One that varies less than this share of what the other does is held.
+const HELD: f64 = 0.6;
 /// Less than this is no variation: a load without any chance in it tells nothing.
-const SOME: f64 = 0.01;
+const SOME: f64 = 0.005;
 
 /// Follows the flushes of a sink.
 #[derive(Debug, Default)]
@@ -61,6 +62,7 @@ pub struct CauseTracker {
 struct Sums {
     sizes: Moments,
     intervals: Moments,
+    flushes: f64,
     duration_ns: f64,
     gaps: [u64; FLOW_BUCKETS],
 }
@@ -95,8 +97,14 @@ impl CauseTracker {
         let moments =
             |n: u64, sum: u64, squares: u64| Moments { n: n as f64, sum: sum as f64, squares: squares as f64 };
         self.ticks.push_back(Sums {
-            sizes: moments(flushes.flushes, flushes.bytes, flushes.bytes_squared),
+            // As they came in, where that is known: packed, big batches differ less than they did.
+            sizes: if flushes.arrived > 0 {
+                moments(flushes.intervals, flushes.arrived, flushes.arrived_squared)
+            } else {
+                moments(flushes.flushes, flushes.bytes, flushes.bytes_squared)
+            },
             intervals: moments(flushes.intervals, flushes.interval_us, flushes.interval_us_squared),
+            flushes: flushes.flushes as f64,
             duration_ns: flushes.duration_ns as f64,
             gaps: flushes.gaps.map(u64::from),
         });
@@ -109,32 +117,32 @@ impl CauseTracker {
     #[expect(clippy::cast_precision_loss, reason = "counts of some sixty")]
     pub fn value(&self) -> Option<FlushCause> {
         let (mut sizes, mut intervals) = (Moments::default(), Moments::default());
-        let (mut duration_ns, mut gaps) = (0.0, [0_u64; FLOW_BUCKETS]);
+        let (mut duration_ns, mut flushes, mut gaps) = (0.0, 0.0, [0_u64; FLOW_BUCKETS]);
         for tick in self.ticks.iter().rev() {
             sizes.add(&tick.sizes);
             intervals.add(&tick.intervals);
             duration_ns += tick.duration_ns;
+            flushes += tick.flushes;
             for (sum, count) in gaps.iter_mut().zip(tick.gaps) {
                 *sum = sum.saturating_add(count);
             }
-            if sizes.n >= ENOUGH as f64 {
+            if flushes >= ENOUGH as f64 {
                 break;
             }
         }
         if intervals.n < FEWEST as f64 {
             return None;
         }
-        let mean_duration_us = duration_ns / sizes.n / 1e3;
+        let mean_duration_us = duration_ns / flushes / 1e3;
         // The quantile that just fits into "most have no gap".
         let gap_us = histogram::quantile(&gaps, 0, MOST)? as f64;
         if gap_us <= NO_GAP * mean_duration_us {
             return Some(FlushCause::Downstream);
         }
         let (of_sizes, of_intervals) = (sizes.variation(), intervals.variation());
-        let is_held = |this: f64, other: f64| this <= CONSTANT && other >= SOME && this <= AGAINST_THE_OTHER * other;
-        Some(if is_held(of_intervals, of_sizes) {
+        Some(if of_intervals <= CONSTANT && of_sizes >= SOME && of_intervals <= HELD * of_sizes {
             FlushCause::Timer
-        } else if is_held(of_sizes, of_intervals) {
+        } else if of_sizes <= CONSTANT && of_intervals >= SOME && of_sizes <= HELD * of_intervals {
             FlushCause::Size
         } else {
             FlushCause::Unclear

@@ -96,8 +96,9 @@ const LIKE_SIZE: f64 = 0.1;
 const KEPT_AT_CHANGE: f64 = 0.25;
 
 /// Follows the cost of the flushes of a sink.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct FlushCostTracker {
+    one_size: f64,
     level: Level,
     spread: Spread,
     suspect: Option<Suspect>,
@@ -110,7 +111,24 @@ struct Suspect {
     is_slower: bool,
 }
 
+/// Sizes that differ by less than this share of their mean are one size.
+const ONE_SIZE: f64 = 0.005;
+/// And where each is known to a few hundredths only: the errors of the sizes themselves would pass for their spread, and
+/// flatten the line.
+const ONE_INEXACT_SIZE: f64 = 0.1;
+
+impl Default for FlushCostTracker {
+    fn default() -> Self {
+        Self { one_size: ONE_SIZE, level: Level::default(), spread: Spread::default(), suspect: None }
+    }
+}
+
 impl FlushCostTracker {
+    /// Of flushes whose sizes are not known exactly.
+    pub fn of_inexact_sizes() -> Self {
+        Self { one_size: ONE_INEXACT_SIZE, ..Self::default() }
+    }
+
     /// Takes in the flushes of a span. Whether they show that the sink has changed.
     pub fn observe(&mut self, sums: &FlushSums) -> bool {
         if sums.flushes == 0 {
@@ -184,7 +202,7 @@ impl FlushCostTracker {
         if level.n < FEWEST_FOR_LINE {
             return None;
         }
-        let slopes = [Spread::inside(&level).slope(), self.spread.slope()];
+        let slopes = [Spread::inside(&level).slope(self.one_size), self.spread.slope(self.one_size)];
         let slope = slopes.into_iter().flatten().min_by(|a, b| a.error.total_cmp(&b.error))?;
         let (mean_kib, mean_ms) = (level.mean_kib(), level.mean_ms());
         let fixed_error =

@@ -48,12 +48,23 @@ pub struct KernelGrade {
     pub busy: Option<f64>,
     /// Share of the time in which a thread was in a call that writes to the sink.
     pub in_writes: Option<f64>,
-    /// What a flush costs; the size is that which goes out.
+    /// What a flush costs.
     pub cost: Option<FlushCost>,
+    /// Which bytes its sizes are.
+    pub cost_of: Option<SizedBy>,
     /// This tick revealed that the cost has changed.
     pub cost_step: Option<CostStep>,
     /// Why flushes begin.
     pub cause: Option<FlushCause>,
+}
+
+/// What a flush is sized by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizedBy {
+    /// The bytes that came in between its begin and that of the one before.
+    Arrival,
+    /// The bytes that went out, packed or not: there is no input.
+    Departure,
 }
 
 /// Follows a pipeline by its descriptors.
@@ -70,7 +81,8 @@ pub struct KernelTracker {
     gap_ns: Quotient,
     busy: Quotient,
     in_writes: Quotient,
-    cost: FlushCostTracker,
+    by_arrival: FlushCostTracker,
+    by_departure: FlushCostTracker,
     cost_step: Option<CostStep>,
     cause: CauseTracker,
 }
@@ -97,7 +109,8 @@ impl KernelTracker {
             per_ns: second(),
             busy: second(),
             in_writes: second(),
-            cost: FlushCostTracker::default(),
+            by_arrival: FlushCostTracker::of_inexact_sizes(),
+            by_departure: FlushCostTracker::default(),
             cost_step: None,
             cause: CauseTracker::default(),
         }
@@ -137,8 +150,7 @@ impl KernelTracker {
         self.duration_ns.push(flushes.duration_ns, flushes.flushes);
         self.gap_ns.push(flushes.gap_ns, flushes.intervals);
         self.cause.observe(flushes);
-        let before = self.cost.value();
-        let is_step = self.cost.observe(&FlushSums {
+        self.by_departure.observe(&FlushSums {
             flushes: flushes.flushes,
             bytes: flushes.bytes,
             bytes_squared: flushes.bytes_squared,
@@ -146,7 +158,16 @@ impl KernelTracker {
             bytes_us: flushes.bytes_us,
             us_squared: flushes.us_squared,
         });
-        if let (true, Some((from, to))) = (is_step, before.zip(self.cost.value())) {
+        let before = self.by_arrival.value();
+        let is_step = self.by_arrival.observe(&FlushSums {
+            flushes: flushes.intervals,
+            bytes: flushes.arrived,
+            bytes_squared: flushes.arrived_squared,
+            duration_ns: flushes.paired_ns,
+            bytes_us: flushes.arrived_us,
+            us_squared: flushes.paired_us_squared,
+        });
+        if let (true, Some((from, to))) = (is_step, before.zip(self.by_arrival.value())) {
             self.cost_step = Some(CostStep { from_ms: from.mean_ms, to_ms: to.mean_ms });
         }
     }
@@ -160,6 +181,10 @@ impl KernelTracker {
         let flushes_per_s = self.per_ns.value().map(|per_ns| per_ns * 1e9).filter(|_| has_sink);
         let rate = rolling.and_then(known).filter(|_| self.roles.input().is_some());
         let milli = |ns: f64| ns / 1e6;
+        let (cost, sized_by) = match self.roles.input() {
+            Some(_) => (self.by_arrival.value(), SizedBy::Arrival),
+            None => (self.by_departure.value(), SizedBy::Departure),
+        };
         KernelGrade {
             input: self.roles.input(),
             sink: self.roles.sink(),
@@ -179,7 +204,8 @@ impl KernelTracker {
             gap_ms: self.gap_ns.value().map(milli),
             busy: self.busy.value().filter(|_| has_sink),
             in_writes: self.in_writes.value().filter(|_| has_sink),
-            cost: self.cost.value(),
+            cost,
+            cost_of: cost.map(|_| sized_by),
             cost_step: self.cost_step,
             cause: self.cause.value(),
         }

@@ -9,8 +9,6 @@ use crate::signal::flush_cost::FlushSums;
 const RESOLUTION_MS: f64 = 0.001;
 /// Standard deviation of what rounding to microseconds adds or takes.
 const ROUNDING_MS: f64 = 0.000_29;
-/// Sizes that differ less than this share of their mean, as a standard deviation, are one size.
-const ONE_SIZE: f64 = 0.005;
 
 /// Weighted sums as they lie.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,9 +120,10 @@ impl Spread {
         self.ms_squared += other.ms_squared;
     }
 
-    /// The slope with its error, unless there is but one size.
-    pub(super) fn slope(&self) -> Option<Slope> {
-        if self.free < 2.0 || self.kib_squared <= ONE_SIZE * ONE_SIZE * self.mean_squares {
+    /// The slope with its error, unless there is but one size: sizes that differ by less than `one_size` of their mean, as a
+    /// standard deviation, are.
+    pub(super) fn slope(&self, one_size: f64) -> Option<Slope> {
+        if self.free < 2.0 || self.kib_squared <= one_size * one_size * self.mean_squares {
             return None;
         }
         let value = self.kib_ms / self.kib_squared;

@@ -6,7 +6,7 @@
 
 use crate::signal::Signals;
 use crate::signal::flush_cost::{CostLine, FlushCost};
-use crate::signal::kernel_grade::KernelGrade;
+use crate::signal::kernel_grade::{KernelGrade, SizedBy};
 use crate::units::Ratio;
 
 /// Below this many bytes out per byte in, or above its inverse, the two are not the same events.
@@ -36,6 +36,9 @@ pub fn bytes_out_per_byte_in(kernel: &KernelGrade) -> Option<f64> {
 
 /// The cost of a flush in bytes as they arrive.
 pub fn cost_by_arrival(kernel: &KernelGrade) -> Option<FlushCost> {
+    if kernel.cost_of == Some(SizedBy::Arrival) {
+        return kernel.cost;
+    }
     let (cost, ratio) = (kernel.cost?, bytes_out_per_byte_in(kernel)?);
     let line = cost.line.map(|line| CostLine {
         per_kib_us: line.per_kib_us * ratio,
@@ -61,6 +64,7 @@ mod tests {
             flush_ms: Some(12.0),
             flushes_per_s: Some(50.0),
             cost: Some(cost),
+            cost_of: Some(SizedBy::Departure),
             ..KernelGrade::default()
         }
     }

@@ -70,6 +70,7 @@ struct Maps {
     sockets: BpfHashMap<MapData, u64, SocketStats>,
     flows: BpfHashMap<MapData, FlowKey, FlowStats>,
     flow_starts: Array<MapData, PackedStart>,
+    flow_intake: BpfHashMap<MapData, u32, u64>,
 }
 
 impl std::fmt::Debug for EbpfSource {
@@ -98,6 +99,7 @@ impl EbpfSource {
             sockets: probes.map("SOCKETS")?,
             flows: probes.map("FLOWS")?,
             flow_starts: probes.map("FLOW_STARTS")?,
+            flow_intake: probes.map("FLOW_INTAKE")?,
         };
         let stacks = stacks::Stacks::new(&mut probes, Nanos(options.period()))?;
         let sched = sched::Sched::new(&mut probes, options)?;

@@ -26,7 +26,7 @@ fn an_empty_file_gives_the_defaults() {
 
 #[test]
 fn every_key_is_taken() {
-    let text = "socket = \"/tmp/a.sock\"\nstate = \"/srv/s\"\nguidance = \"/srv/g.json\"\n[history]\nmib = 64\ndays = 2\n[cpu]\nenabled = false\nhz = 199\n[budget]\npercent = 2\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[unwind]\nmib = 24\n[symbols]\ndebug_mib = 1\n[tune]\nenabled = false\n[groups]\nread = \"lookers\"\ntune = \"turners\"\n";
+    let text = "socket = \"/tmp/a.sock\"\nstate = \"/srv/s\"\nguidance = \"/srv/g.json\"\n[history]\nmib = 64\ndays = 2\n[cpu]\nenabled = false\nhz = 199\n[budget]\npercent = 2\n[profiles]\nkinds = [\"cpu\", \"wall\"]\n[syscalls]\nlatency_slots = 1024\n[unwind]\nmib = 24\n[symbols]\ndebug_mib = 1\n[tune]\nenabled = false\ncpu_cores = 1.5\n[groups]\nread = \"lookers\"\ntune = \"turners\"\n";
     let want = Config {
         socket: "/tmp/a.sock".into(),
         pages: "/tmp/pages".into(),
@@ -44,6 +44,7 @@ fn every_key_is_taken() {
         unwind_mib: 24,
         most_debug: Bytes(1 << 20),
         tune: Switch::Off,
+        tune_cpu_cores: Some(1.5),
         groups: GroupNames { read: "lookers".to_owned(), tune: "turners".to_owned() },
     };
     assert_eq!(load(text), Ok(want));
@@ -57,6 +58,7 @@ fn the_history_lies_beside_a_socket_of_ones_own_unless_it_is_named_or_off() {
     assert_eq!(directory("socket = \"/tmp/x/a.sock\"\nstate = \"/srv/s\""), Some("/srv/s".into()));
     assert_eq!(directory("state = \"/srv/s\"\n[history]\nenabled = false"), None);
     check("[groups]\ntune = \"a b\"", &["`groups.tune`", "name of a group"]);
+    check("[tune]\ncpu_cores = 0", &["`tune.cpu_cores` = 0", "from 0.001 to 4096"]);
     check("[history]\nmib = 1", &["`history.mib` = 1", "from 16 to 65536"]);
 }
 

@@ -22,6 +22,8 @@ mod subject;
 #[cfg(feature = "ebpf")]
 mod syscalls;
 #[cfg(feature = "ebpf")]
+mod unchanged;
+#[cfg(feature = "ebpf")]
 mod unwind;
 mod waits;
 
@@ -45,7 +47,8 @@ fn trials() -> Vec<Trial> {
     // runs on: it gets three tries, each of them whole, and says so when it needed more than one.
     let counted = [syscalls::CASES, history::CASES, flows::CASES].concat().into_iter().map(|case| (case, 1));
     let measured =
-        [sockets::CASES, cpu::CASES, cgroup::CASES, unwind::CASES, sched::CASES, ground_truth::CASES].concat();
+        [sockets::CASES, cpu::CASES, cgroup::CASES, unwind::CASES, sched::CASES, ground_truth::CASES, unchanged::CASES]
+            .concat();
     let cases = counted.chain(measured.into_iter().map(|case| (case, 3)));
     let lacking = lacking();
     if let Some(why) = &lacking {

@@ -38,7 +38,7 @@ pub struct KernelGradeJson {
     pub flush_fixed_ms: Option<f64>,
     /// Its standard error, ms.
     pub flush_fixed_error_ms: Option<f64>,
-    /// Cost of a KiB that goes out, microseconds.
+    /// Cost of a KiB, microseconds: of one that came in, or where there is no input, of one that goes out.
     pub flush_per_kib_us: Option<f64>,
     /// Its standard error, microseconds.
     pub flush_per_kib_error_us: Option<f64>,

@@ -409,7 +409,7 @@ pub struct PredictedJson {
 }
 
 /// What was measured of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EffectJson {
     /// How long after it, ms.
     pub after_ms: u64,

@@ -88,8 +88,10 @@ pub fn run(seed: u64) -> Tally {
         let at = START + Nanos(whole(&mut random, 1.0, 1e10));
         sim.request(at, input);
     }
-    let budget = (random.unit() < 0.2).then(|| random.between(0.01, 2.0));
-    let mut core = Core::new(CoreConfig { cpu_budget: budget, ..CoreConfig::default() }, START);
+    if random.unit() < 0.2 {
+        sim.request(START, Input::CpuBudget { cores: random.between(0.01, 2.0) });
+    }
+    let mut core = Core::new(CoreConfig::default(), START);
     let mut watch = Watch {
         seed,
         bounds,

@@ -11,7 +11,7 @@ use super::*;
 fn flows(events: u64, i: u64) -> Vec<FlowDelta> {
     let mut out = FlowFlushes::ZERO;
     for k in 0..2_u64 {
-        let bytes = events * 500 / 8 + (i * 2 + k) * 7_919 % 4_000;
+        let bytes = events * 500 / 8 + (i * 2 + k) * 7_919 % 12_000;
         let us = 4_000 + bytes * 40 / 1_024;
         let interval = 50_000 + (i * 2 + k) * 104_729 % 500;
         out.flushes += 1;
@@ -23,6 +23,12 @@ fn flows(events: u64, i: u64) -> Vec<FlowDelta> {
         out.intervals += 1;
         out.interval_us += interval;
         out.interval_us_squared += interval * interval;
+        // Four times the bytes came in, and the cost of a byte is a quarter.
+        out.arrived += 4 * bytes;
+        out.arrived_squared += 16 * bytes * bytes;
+        out.arrived_us += 4 * bytes * us;
+        out.paired_ns += us * 1_000;
+        out.paired_us_squared += us * us;
         out.gap_ns += (interval - us) * 1_000;
         out.gaps[16] += 1;
     }
@@ -63,14 +69,15 @@ fn everything_that_a_report_would_tell_of_flushes_is_told_by_descriptors() {
     near(grade.bytes_in_per_s, 1_500_000.0);
     near(grade.flushes_per_s, 20.0);
     near(grade.flush_events, 150.0);
-    near(grade.flush_bytes, 20_750.0);
-    near(grade.flush_ms, 4.81);
-    near(grade.busy, 0.0962);
-    near(grade.gap_ms, 45.45);
+    near(grade.flush_bytes, 24_750.0);
+    near(grade.flush_ms, 4.967);
+    near(grade.busy, 0.0993);
+    near(grade.gap_ms, 45.28);
     near(grade.in_writes, 0.01);
     let line = grade.cost.and_then(|cost| cost.line).unwrap();
     near(Some(line.fixed_ms), 4.0);
-    near(Some(line.per_kib_us), 40.0);
+    near(Some(line.per_kib_us), 10.0);
+    assert_eq!(grade.cost_of, Some(SizedBy::Arrival));
     assert_eq!(grade.cause, Some(FlushCause::Timer));
     assert_eq!(grade.answering, Some(Answering::Always));
 }

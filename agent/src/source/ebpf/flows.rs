@@ -65,6 +65,12 @@ impl EbpfSource {
         for key in keys.iter().filter(|key| !wanted.flows.contains(&Pid(key.pid))) {
             self.forget_flow(key);
         }
+        let pids: Vec<u32> = self.maps.flow_intake.keys().filter_map(Result::ok).collect();
+        for pid in pids.into_iter().filter(|pid| !wanted.flows.contains(&Pid(*pid))) {
+            if let Err(cause) = self.maps.flow_intake.remove(&pid) {
+                tracing::debug!(%cause, pid, "forget what a process took in");
+            }
+        }
     }
 
     /// The counters of `key` as they were between two flushes; `None` when it has gone, or could not be had whole.
