@@ -11,9 +11,9 @@ pub use batch::Batch;
 
 use crate::abi::ReportWord;
 use crate::clock;
-use crate::flush_cost::FlushCost;
 use crate::lease::Phase;
 use crate::report::ReportPage;
+use crate::rule::flush_cost::FlushCost;
 use crate::rule::{Cause, L0, Queue, Rule, Settings, Sink, Verdict, Waiting};
 use crate::settings::Reading;
 use crate::tuner::Tuner;

@@ -43,7 +43,6 @@ pub mod abi;
 pub mod batcher;
 pub mod clock;
 pub mod contact;
-pub mod flush_cost;
 pub mod lease;
 #[expect(unsafe_code, reason = "a page shared with another process is mapped memory")]
 pub mod page;

@@ -6,9 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use crate::abi::latency_bucket as bucket;
 use crate::abi::{
-    PAGE_BYTES, REPORT_ABI_VERSION, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_SUB_BITS, REPORT_HISTOGRAM_UNIT_BITS,
-    REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS, ReportWord, SETTINGS_ABI_AT,
+    PAGE_BYTES, REPORT_ABI_VERSION, REPORT_HISTOGRAM_AT, REPORT_HISTOGRAM_WORDS, REPORT_MAGIC, REPORT_WORDS,
+    ReportWord, SETTINGS_ABI_AT,
 };
 use crate::clock;
 use crate::page::{Page, PageError, file_id, write_temporary};
@@ -145,15 +146,6 @@ impl Drop for ReportPage {
             fs::remove_file(&self.path).ok();
         }
     }
-}
-
-/// Bucket of a latency, as the layout of the page says.
-pub fn bucket(latency: Nanos) -> usize {
-    let units = latency.0 >> REPORT_HISTOGRAM_UNIT_BITS;
-    // Below one octave of buckets every unit has its own: the same formula with nothing shifted away.
-    let shift = units.checked_ilog2().unwrap_or(0).saturating_sub(REPORT_HISTOGRAM_SUB_BITS);
-    let octave = u64::from(shift) << REPORT_HISTOGRAM_SUB_BITS;
-    usize::try_from(octave + (units >> shift)).unwrap_or(usize::MAX).min(REPORT_HISTOGRAM_WORDS - 1)
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //! trigger for a pipeline that nobody tunes: it follows the load without being told. It is off otherwise, because an
 //! interval that somebody chose is a wish, and this trigger would overrule it.
 
+pub mod flush_cost;
+
 use crate::units::{Bytes, Nanos};
 
 /// What the tuning sets.

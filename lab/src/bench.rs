@@ -1,7 +1,10 @@
 //! What the client costs a pipeline on its hottest paths: a read of its settings and the report of a flush, each beside its
 //! peers in the same run.
 
+mod asked;
+pub(crate) mod cost;
 pub(crate) mod pool;
+pub(crate) mod reaction;
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +61,10 @@ impl Report {
         if let Some(file) = &args.json {
             return json_file(file, self);
         }
+        self.print()
+    }
+
+    fn print(&self) -> Result<()> {
         text(&format!("{:<48} {:>9} {:>8} {:>8} {:>6}\n", "ns", "median", "best", "worst", "limit"))?;
         for Line { what, median_ns, best_ns, worst_ns, limit_ns } in &self.results {
             let limit = limit_ns.map_or_else(String::new, |limit| format!("{limit:.0}"));

@@ -202,6 +202,9 @@ pub(crate) struct PipelineArgs {
     /// Bytes of a usual record: a hundred of them are the batch of the policy `default`
     #[arg(long, default_value_t = 512)]
     pub(crate) event_bytes: u64,
+    /// Let the agent look and advise, and keep the settings
+    #[arg(long)]
+    pub(crate) observe: bool,
     /// Keep a report page in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) report_dir: Option<PathBuf>,
@@ -246,6 +249,11 @@ pub(crate) enum Bench {
     Page(BenchArgs),
     /// Nanoseconds to borrow a connection from the pool and give it back, alone and by several threads at once
     Pool(BenchArgs),
+    /// Milliseconds from a full queue to the agent and to its flush, and from a decision to the page and to a watcher
+    Reaction(BenchReactionArgs),
+    /// A pipeline whose throughput is asked for by lines of standard input, while agents come and go
+    #[command(hide = true)]
+    Cost(BenchCostArgs),
 }
 
 #[derive(Debug, Args)]
@@ -253,6 +261,35 @@ pub(crate) struct BenchArgs {
     /// Results as JSON, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchReactionArgs {
+    /// The agent's control socket
+    #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
+    pub(crate) socket: PathBuf,
+    /// Pipelines to register
+    #[arg(long, default_value_t = 200)]
+    pub(crate) pipelines: usize,
+    /// How often each is measured
+    #[arg(long, default_value_t = 300)]
+    pub(crate) rounds: usize,
+    /// Results as JSON, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchCostArgs {
+    /// The agent's control socket, which need not be there yet
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+    /// Where sockets and the report page go
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Length of a stretch at full speed; its first fifth is left out
+    #[arg(long, default_value = "2s", value_parser = parse_span)]
+    pub(crate) span: Nanos,
 }
 
 /// Prints {"pid": …}, waits for a line on standard input, works, prints a summary. It talks by poll, readv and writev,

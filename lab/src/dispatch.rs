@@ -23,6 +23,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Guidance(args) => guidance::run(&args),
         Command::Bench(Bench::Page(args)) => bench::page(&args),
         Command::Bench(Bench::Pool(args)) => bench::pool::run(&args),
+        Command::Bench(Bench::Reaction(args)) => bench::reaction::run(&args),
+        Command::Bench(Bench::Cost(args)) => bench::cost::run(&args),
         Command::SyscallLoad(args) => kernel::syscalls::run(&args),
         Command::SwitchLoad(args) => kernel::switches::run(&args),
         Command::SocketLoad(args) => kernel::sockets::run(&args),

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -99,6 +99,11 @@ impl Leash {
         let group = Pid::from_child(&child);
         pack.groups.push(group);
         Ok(Self { child, group, shown })
+    }
+
+    /// Its standard input and output, where both are pipes.
+    pub(crate) fn take_pipes(&mut self) -> Option<(ChildStdin, ChildStdout)> {
+        self.child.stdin.take().zip(self.child.stdout.take())
     }
 
     pub(crate) fn id(&self) -> u32 {

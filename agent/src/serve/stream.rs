@@ -66,6 +66,8 @@ type Step = Pin<Box<dyn Future<Output = (String, Option<State>)> + Send>>;
 
 /// The next text of the stream, and what remains of it.
 async fn step(mut state: State) -> (String, Option<State>) {
+    // Counted from the last text, not from the last view: views come ten times a second, with or without news.
+    let mut quiet = std::pin::pin!(tokio::time::sleep(KEEP_ALIVE));
     loop {
         let view = state.views.borrow_and_update().clone();
         match state.feed.next(&view) {
@@ -73,10 +75,13 @@ async fn step(mut state: State) -> (String, Option<State>) {
             Next::Last(text) => return (text, None),
             Next::Nothing => {}
         }
-        match tokio::time::timeout(KEEP_ALIVE, state.views.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_stopping)) => return (": the agent is stopping\n\n".to_owned(), None),
-            Err(_quiet) => return (": still here\n\n".to_owned(), Some(state)),
+        tokio::select! {
+            changed = state.views.changed() => {
+                if changed.is_err() {
+                    return (": the agent is stopping\n\n".to_owned(), None);
+                }
+            }
+            () = &mut quiet => return (": still here\n\n".to_owned(), Some(state)),
         }
     }
 }

@@ -8,6 +8,8 @@
 //! `0 magic u64 | 8 abi u32 | 12 n u32 | 16.. words`, the words as [`ReportWord`] names them, all cumulative unless said
 //! otherwise, then a histogram of latencies with eight buckets an octave.
 
+use crate::units::Nanos;
+
 /// Size of either page.
 pub const PAGE_BYTES: usize = 4096;
 /// Version of the settings page.
@@ -106,3 +108,12 @@ pub const REPORT_HISTOGRAM_WORDS: usize = 224;
 pub const REPORT_HISTOGRAM_SUB_BITS: u32 = 3;
 /// A unit of the histogram is `2^REPORT_HISTOGRAM_UNIT_BITS` ns.
 pub const REPORT_HISTOGRAM_UNIT_BITS: u32 = 10;
+
+/// Bucket of a latency, as the layout of the page says.
+pub fn latency_bucket(latency: Nanos) -> usize {
+    let units = latency.0 >> REPORT_HISTOGRAM_UNIT_BITS;
+    // Below one octave of buckets every unit has its own: the same formula with nothing shifted away.
+    let shift = units.checked_ilog2().unwrap_or(0).saturating_sub(REPORT_HISTOGRAM_SUB_BITS);
+    let octave = u64::from(shift) << REPORT_HISTOGRAM_SUB_BITS;
+    usize::try_from(octave + (units >> shift)).unwrap_or(usize::MAX).min(REPORT_HISTOGRAM_WORDS - 1)
+}

@@ -215,5 +215,6 @@ fn registration(args: &PipelineArgs) -> Registration {
     let caps = Caps { flusher_busy: args.busy_cap, ..Caps::default() };
     let objective = Objective { goal: Goal::Latency, caps, ..Objective::default() };
     let policy = args.policy.of_agent().unwrap_or_default();
-    Registration { mode: Mode::On, policy, objective, lease, ..Registration::new(knobs) }
+    let mode = if args.observe { Mode::Observe } else { Mode::On };
+    Registration { mode, policy, objective, lease, ..Registration::new(knobs) }
 }

@@ -11,7 +11,6 @@ use hdrhistogram::Histogram;
 use tidegate_client::{Nanos, clock};
 
 use super::result::Run;
-use crate::cli::SweepArgs;
 use crate::net::{Address, Stream};
 use crate::wire::{RECORD_HEADER, RecordView};
 
@@ -19,15 +18,27 @@ const CONNECT_PATIENCE: Nanos = Nanos::from_millis(5_000);
 /// A pipeline that acknowledges nothing for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Keeps `concurrency` records under way for the time of a run; its first fifth is left out.
+/// A closed loop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loop {
+    /// Bytes of a record on the wire.
+    pub(crate) record_bytes: usize,
+    /// How long.
+    pub(crate) span: Nanos,
+    /// Records under way at once.
+    pub(crate) concurrency: u64,
+}
+
+/// Keeps so many records under way for the time of a run; its first fifth is left out.
 #[expect(clippy::cast_precision_loss, reason = "counts of a run of seconds")]
-pub(super) fn run(address: &str, args: &SweepArgs, concurrency: u64) -> Result<Run> {
+pub(crate) fn run(address: &str, of: Loop) -> Result<Run> {
+    let Loop { record_bytes, span, concurrency } = of;
     let address: Address = address.parse().map_err(|e: String| anyhow::anyhow!(e))?;
     let mut stream = Stream::connect_patiently(&address, CONNECT_PATIENCE)?;
     stream.set_timeouts(PATIENCE).context("set a timeout")?;
-    let payload = payload(args.record_bytes.checked_sub(RECORD_HEADER).context("--record-bytes: too few")?);
+    let payload = payload(record_bytes.checked_sub(RECORD_HEADER).context("--record-bytes: too few")?);
     let begin = clock::monotonic();
-    let (from, until) = (begin + Nanos(args.span.0 / 5), begin + args.span);
+    let (from, until) = (begin + Nanos(span.0 / 5), begin + span);
     let (mut sent, mut acknowledged, mut measured) = (0_u64, 0_u64, 0_u64);
     let mut under_way: VecDeque<Nanos> = VecDeque::new();
     let mut micros: Histogram<u64> = Histogram::new(3).context("a histogram of three figures")?;

@@ -1,7 +1,7 @@
 //! Batch size against concurrency, in a closed loop: every cell of the grid runs several times, all cells in an order
 //! drawn anew each time. Tables, and whether 128 differs from 256 at all, come out. Claims nothing without a test.
 
-mod closed_loop;
+pub(crate) mod closed_loop;
 mod result;
 
 use anyhow::{Context, Result};
@@ -16,6 +16,7 @@ use crate::out::{json_file, text};
 use crate::pipeline::Started;
 use crate::sink::Listening;
 use crate::stop::Stop;
+use closed_loop::Loop;
 use result::{Cell, Run, Sweep};
 
 /// Records of a batch.
@@ -81,7 +82,10 @@ fn measure(args: &SweepArgs, cell: &Cell, cpus: Option<&Cpus>, stop: &Stop) -> R
     let words = [&words[..], &["--batch-max", &largest]].concat();
     let mut pipeline = Part::start("the pipeline".to_owned(), &pinned(cpus.map(|c| c.pipelines.as_str()), &words))?;
     let started: Started = pipeline.line()?;
-    let run = closed_loop::run(&started.listening, args, cell.concurrency)?;
+    let run = closed_loop::run(
+        &started.listening,
+        Loop { record_bytes: args.record_bytes, span: args.span, concurrency: cell.concurrency },
+    )?;
     if stop.wait_until(Nanos(0))? {
         anyhow::bail!("interrupted");
     }

@@ -1,12 +1,14 @@
 //! Measurements that a figure in the documentation can point to, by name. Each prints a table and, when asked, writes
 //! the same numbers as JSON; none of them asserts.
 
+mod cost;
 mod draw;
 mod flame;
 mod lab;
 mod load;
 mod page;
 mod profile;
+mod reaction;
 mod syscalls;
 mod tuning;
 
@@ -16,7 +18,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::shell::Workspace;
+use crate::demo::stage::Built;
+use crate::shell::{self, Workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,6 +35,9 @@ pub(crate) struct Args {
     /// Minutes to try the plumbing by; the figures are not to be quoted
     #[arg(long)]
     quick: bool,
+    /// Everything is built in release: only run
+    #[arg(long, hide = true)]
+    built: bool,
     /// Which sinks `tuning` is about
     #[arg(long, value_enum, default_value_t = tuning::Sinks::Promises)]
     sink: tuning::Sinks,
@@ -46,8 +52,19 @@ pub(crate) enum Scale {
     Full,
 }
 
+/// Whether the release build is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binaries {
+    /// It is to be made.
+    ToBuild,
+    /// Whoever asked has made it.
+    Built,
+}
+
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Name {
+    /// A pipeline with an agent beside itself without: throughput in pairs, and the CPU time of the agent
+    Cost,
     /// Naming, merging, drawing and exporting 50,000 distinct stacks, beside inferno alone
     Draw,
     /// A flame graph of the last minute and of the last hour, at the socket, with 50,000 distinct stacks
@@ -60,6 +77,8 @@ enum Name {
     Pool,
     /// What profiling the whole host costs, beside perf and profile-bee
     Profile,
+    /// From a full queue to the agent and to its flush, from a decision to the page and to a watcher, 200 pipelines: ms
+    Reaction,
     /// Batch size against concurrency in a closed loop, and whether 128 differs from 256
     Sweep,
     /// The steps of a pipeline alone: batches, LZ4, hash partitioning
@@ -83,6 +102,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) rounds: usize,
     /// How much, where it can be chosen.
     pub(crate) scale: Scale,
+    /// Of agent and laboratory.
+    pub(crate) binaries: Binaries,
     /// Sinks of `tuning`.
     pub(crate) sinks: tuning::Sinks,
 }
@@ -96,6 +117,17 @@ impl Bench<'_> {
     }
 }
 
+/// Agent and laboratory, built in release.
+fn built_in_release(workspace: &Workspace, binaries: Binaries) -> Result<Built> {
+    if binaries == Binaries::ToBuild {
+        let mut build = workspace.cargo();
+        build.args(["build", "--release", "-p", "tidegate", "-p", "tidegate-lab"]);
+        shell::must("build in release", &mut build)?;
+    }
+    let release = workspace.target.join("release");
+    Ok(Built { tidegate: release.join("tidegate"), lab: release.join("tidegate-lab") })
+}
+
 /// The upper one of the two in the middle where their count is even.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -105,14 +137,18 @@ fn median(mut values: Vec<f64>) -> f64 {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let json = args.json.as_deref().map(std::path::absolute).transpose()?;
     let scale = if args.quick { Scale::Quick } else { Scale::Full };
-    let bench = Bench { workspace, json: json.as_deref(), rounds: args.rounds.into(), scale, sinks: args.sink };
+    let binaries = if args.built { Binaries::Built } else { Binaries::ToBuild };
+    let bench =
+        Bench { binaries, workspace, json: json.as_deref(), rounds: args.rounds.into(), scale, sinks: args.sink };
     match args.name {
+        Name::Cost => cost::run(&bench)?,
         Name::Draw => draw::run(&bench)?,
         Name::Flame => flame::run(&bench)?,
         Name::Load => load::run(&bench)?,
         Name::Page => page::run(&bench, "page")?,
         Name::Pool => page::run(&bench, "pool")?,
         Name::Profile => profile::run(&bench)?,
+        Name::Reaction => reaction::run(&bench)?,
         Name::Switches => profile::switches::run(&bench)?,
         Name::Syscalls => syscalls::run(&bench)?,
         Name::Sweep => lab::run(&bench, "sweep")?,

@@ -5,9 +5,8 @@
 
 use std::collections::VecDeque;
 
-use tidegate_client::abi::{REPORT_HISTOGRAM_WORDS, REPORT_WORDS, ReportWord};
-use tidegate_client::flush_cost::FlushCost;
-use tidegate_client::report;
+use tidegate_client::abi::{REPORT_HISTOGRAM_WORDS, REPORT_WORDS, ReportWord, latency_bucket};
+use tidegate_client::rule::flush_cost::FlushCost;
 use tidegate_client::rule::{Cause, Queue, Rule, Settings as RuleSettings, Sink, Verdict, Waiting};
 use tidegate_client::units::{Bytes as RuleBytes, Nanos as RuleNanos};
 
@@ -318,7 +317,7 @@ impl Running {
         }
         for arrived in arrivals {
             let latency = ends.saturating_sub(arrived);
-            self.histogram[report::bucket(RuleNanos(latency))] += 1;
+            self.histogram[latency_bucket(RuleNanos(latency))] += 1;
             self.done.push(Done { arrived: Nanos(arrived), latency: Nanos(latency) });
         }
         self.work.cpu_ns += CPU_PER_FLUSH + events * CPU_PER_EVENT;

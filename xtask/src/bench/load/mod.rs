@@ -20,7 +20,7 @@ const UTILISATION: f64 = 0.2;
 const UTILISATION_BOUND: f64 = 0.3;
 /// Turns, each ours, theirs, theirs, ours.
 const TURNS: usize = 6;
-const SECONDS: u32 = 8;
+const SECONDS: u32 = 10;
 /// How far the two may be apart, where either is nearer to itself than that.
 const APART: f64 = 0.05;
 
