@@ -10,6 +10,7 @@ mod record;
 mod sample;
 mod sched;
 mod unwind;
+mod usage;
 
 pub use flow::{
     FLOW_ANSWERED, FLOW_BUCKETS, FLOW_EACH_WRITE, FLOW_READS, FLOW_SYNCS, FLOW_TARGET_BYTES, FLOW_WRITES, FlowCalls,
@@ -32,6 +33,10 @@ pub use sched::{
 pub use unwind::{
     CfaRule, MAPPING_JIT, MAPPING_NO_TABLE, MAPPING_PENDING, MappingEntry, RBP_AT_RBP, RBP_UNDEFINED, RBX_UNKNOWN,
     RULE_BITS, RULE_MASK, SpaceRange, TableRange, UnwindRow,
+};
+pub use usage::{
+    NOT_TOLD, PRESSURE_CPU_FULL, PRESSURE_CPU_SOME, PRESSURE_IO_FULL, PRESSURE_IO_SOME, PRESSURE_MEMORY_FULL,
+    PRESSURE_MEMORY_SOME, UsageRow,
 };
 
 /// Types that are sent as their own bytes.
@@ -92,7 +97,8 @@ wire!(
     FlowCalls,
     FlowFlushes,
     FlowStats,
-    FlowRow
+    FlowRow,
+    UsageRow
 );
 
 const _: () = {
@@ -119,6 +125,7 @@ const _: () = {
     assert!(size_of::<ReportHeader>() == 8);
     assert!(size_of::<FlowFlushes>() == 18 * 8 + 2 * 4 * FLOW_BUCKETS);
     assert!(size_of::<FlowStats>() == 4 * 8 + 3 * 6 * 8 + 3 * 8 + 2 * size_of::<FlowFlushes>() + 8);
+    assert!(size_of::<UsageRow>() == 3 * 8 + 12 * 8);
     assert!(size_of::<FlowRow>() == 16 + FLOW_TARGET_BYTES + size_of::<FlowStats>());
     assert!(size_of::<MarkRing>() == 5 * 8 + 8 + MARKS * size_of::<ResidencyMark>());
     // Even, so that the u32 histograms leave no hole before the next u64.

@@ -68,11 +68,13 @@ pub enum RecordKind {
     Mapping = 14,
     /// [`crate::FlowRow`]: cumulative counters of one descriptor of a watched process.
     Flow = 15,
+    /// [`crate::UsageRow`]: what a watched process uses and waits for.
+    Usage = 16,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Syscall,
         Self::Socket,
         Self::Loss,
@@ -87,6 +89,7 @@ impl RecordKind {
         Self::Ledger,
         Self::Mapping,
         Self::Flow,
+        Self::Usage,
     ];
 }
 

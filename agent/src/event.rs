@@ -13,7 +13,7 @@ pub use raw::{RawBatch, encode};
 
 use agent_common::{
     COMM_BYTES, FlowRow, LedgerRow, LossReason, SampleKind, SocketRow, SyscallRow, TaskRow, ThreadRow, UnwindEnd,
-    WaitReason,
+    UsageRow, WaitReason,
 };
 
 use crate::units::{CgroupId, CpuId, Nanos, Pid, PipelineName, Tid, Uid};
@@ -50,6 +50,8 @@ pub enum Body<'a> {
     Tick,
     /// Cumulative cost of one process.
     Task(TaskRow),
+    /// What one process uses and waits for.
+    Usage(Box<UsageRow>),
     /// Something came in over the control socket.
     Input(Box<Input>),
     /// A report page, or the errno with which reading it failed.

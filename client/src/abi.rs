@@ -6,7 +6,7 @@ mod json;
 mod page;
 mod posted;
 
-pub use evidence::{DescriptorJson, KernelGradeJson};
+pub use evidence::{DescriptorJson, KernelGradeJson, PressureJson, UsageJson};
 pub use guidance::{Guidance, GuidanceRow, Purpose, Range};
 pub use json::{
     Applied, BeforeAfterJson, Boundary, Caps, CausesJson, DecisionJson, EffectJson, Goal, KnobRange, Knobs, LeaseTerms,

@@ -14,4 +14,5 @@ pub mod span;
 pub mod stacks;
 pub mod table;
 pub mod threads;
+pub mod usage;
 pub mod window;

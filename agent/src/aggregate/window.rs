@@ -17,6 +17,7 @@ use crate::aggregate::reporter::Reporter;
 use crate::aggregate::rows::{SocketRows, SocketTotals, SyscallRows, SyscallTotals, TaskDelta, TaskRows};
 use crate::aggregate::stacks::StackCounts;
 use crate::aggregate::table::Table;
+use crate::aggregate::usage::{UsageDelta, UsageRows};
 use crate::event::{Body, Event, Input, Mapping, Process};
 use crate::units::{Nanos, Pid, PipelineName};
 
@@ -80,6 +81,8 @@ pub struct PipelineWindow {
     pub fault: Option<ReportFault>,
     /// Cost of its process.
     pub task: Option<TaskDelta>,
+    /// What its process uses and waits for.
+    pub usage: Option<UsageDelta>,
     /// System calls of its process.
     pub syscalls: Option<SyscallTotals>,
     /// Sockets of its process.
@@ -101,6 +104,7 @@ pub struct Aggregator {
     sockets: SocketRows,
     flows: FlowRows,
     tasks: TaskRows,
+    usages: UsageRows,
     processes: Table<Pid, Process>,
     pipelines: BTreeMap<PipelineName, Reporter>,
     mappings: VecDeque<Mapping>,
@@ -121,6 +125,7 @@ impl Aggregator {
             sockets: SocketRows::with_capacity(limits.sockets),
             flows: FlowRows::with_capacity(limits.flows),
             tasks: TaskRows::with_capacity(limits.processes),
+            usages: UsageRows::with_capacity(limits.pipelines),
             processes: Table::with_capacity(limits.processes),
             pipelines: BTreeMap::new(),
             mappings: VecDeque::new(),
@@ -142,6 +147,7 @@ impl Aggregator {
             Body::Flow(row) => self.flows.observe(time, &row),
             Body::Loss(reason, count) => self.lost.set(reason, count),
             Body::Task(row) => self.tasks.observe(time, row),
+            Body::Usage(row) => self.usages.observe(time, *row),
             Body::Input(input) => self.input(time, &input),
             Body::Report(name, page) => self.reporter(&name, |reporter| reporter.page(time, page)),
             Body::Process(process) => {
@@ -262,12 +268,14 @@ impl Aggregator {
         let sockets = self.sockets.cut(|pid| watched.contains(&pid));
         let flows = self.flows.cut(|pid| watched.contains(&pid));
         let tasks = self.tasks.cut();
+        let usages = self.usages.cut();
         let pipelines = self
             .pipelines
             .iter_mut()
             .map(|(name, reporter)| {
                 let mut window = reporter.cut();
                 window.task = tasks.get(&reporter.pid).copied();
+                window.usage = usages.get(&reporter.pid).copied();
                 window.syscalls = syscalls.get(&reporter.pid).copied();
                 window.sockets = sockets.get(&reporter.pid).copied();
                 window.flows = flows.get(&reporter.pid).cloned();

@@ -1,7 +1,7 @@
 //! The two grades of evidence beside each other: what a pipeline reports, and what the kernel alone tells of its process.
 //! Signals in, a table and lines out; asks nobody.
 
-use tidegate_client::abi::{DescriptorJson, KernelGradeJson, SignalsJson};
+use tidegate_client::abi::{DescriptorJson, KernelGradeJson, PressureJson, SignalsJson, UsageJson};
 
 use super::pipelines::{millis, rounded};
 use super::table::{Cell, bytes, table};
@@ -18,6 +18,7 @@ pub(super) fn shown(s: &SignalsJson) -> Option<String> {
         role("input", kernel.input.as_ref(), "most bytes come in by it, the sink left out"),
         kernel.flush_ends_with.as_deref().map(ending).into_iter().map(str::to_owned).collect(),
         kernel.cause.as_deref().map(cause).into_iter().map(str::to_owned).collect(),
+        s.usage.as_deref().map(usage).unwrap_or_default(),
     ];
     Some(lines.concat().join("\n"))
 }
@@ -27,7 +28,6 @@ fn figures(report: &SignalsJson, kernel: &KernelGradeJson) -> Vec<String> {
         let (value, error) = value.zip(error)?;
         Some(format!("{value:.2} ± {error:.2} {unit}"))
     };
-    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let per_s = |rate: f64| format!("{}/s", rounded(rate));
     let size = |value: f64| format!("{} B", rounded(value));
     let rows = [
@@ -71,6 +71,41 @@ fn role(what: &str, descriptor: Option<&DescriptorJson>, why: &str) -> Vec<Strin
     let leads = if target.is_empty() { String::new() } else { format!(" ({target})") };
     let others = if *among > 1 { format!(", one of {among} like it") } else { String::new() };
     vec![format!("{what}: descriptor {fd}{leads}{others}: {why}, {:.0} %", 100.0 * share)]
+}
+
+/// What the process uses and waits for, a line each for itself, its cgroup and the host.
+fn usage(usage: &UsageJson) -> Vec<String> {
+    let UsageJson { cpu_cores, switches_per_s, resident_bytes, run_delay, host_pressure, group_pressure } = usage;
+    let known = |parts: [(&str, Option<String>); 4]| {
+        let told = parts.into_iter().filter_map(|(what, value)| Some(format!("{what} {}", value?)));
+        told.collect::<Vec<_>>().join(", ")
+    };
+    let own = known([
+        ("CPU", cpu_cores.map(|cores| format!("{cores:.3} cores"))),
+        ("memory", resident_bytes.map(bytes)),
+        ("waiting for a CPU", run_delay.map(percent)),
+        ("switches", switches_per_s.map(|n| format!("{}/s", rounded(n)))),
+    ]);
+    let pressure = |whose: &str, of: &Option<PressureJson>| {
+        let of = of.as_ref()?;
+        let told = known([
+            ("CPU", of.cpu_some.map(percent)),
+            ("memory", of.memory_some.map(percent)),
+            ("disk", of.io_some.map(percent)),
+            ("", None),
+        ]);
+        Some(format!("pressure {whose}: {told}"))
+    };
+    let lines = [
+        (!own.is_empty()).then(|| format!("process: {own}")),
+        pressure("on its cgroup", group_pressure),
+        pressure("on the host", host_pressure),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 fn ending(word: &str) -> &'static str {

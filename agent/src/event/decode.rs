@@ -2,7 +2,7 @@
 
 use agent_common::{
     FlowRow, LedgerRow, LossReason, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader,
-    RecordKind, ReportHeader, SampleKind, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd,
+    RecordKind, ReportHeader, SampleKind, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UnwindEnd, UsageRow,
     WaitReason, Wire,
 };
 
@@ -103,6 +103,7 @@ fn decode_body(kind: RecordKind, body: &[u8]) -> Result<Body<'_>, &'static str> 
         RecordKind::Ledger => Body::Ledger(exact::<LedgerRow>(body, "ledger")?),
         RecordKind::Tick => Body::Tick,
         RecordKind::Task => Body::Task(exact::<TaskRow>(body, "task row")?),
+        RecordKind::Usage => Body::Usage(Box::new(exact::<UsageRow>(body, "usage row")?)),
         RecordKind::Input => Body::Input(serde_json::from_slice(body).map_err(|_not_ours| "input")?),
         RecordKind::Report => report(body)?,
         RecordKind::Process => {

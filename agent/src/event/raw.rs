@@ -2,7 +2,7 @@
 
 use agent_common::{
     FlowRow, LedgerRow, LossReason, LossRow, MappingRow, ProcessRow, RECORD_ALIGN, RecordHeader, RecordKind,
-    ReportHeader, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
+    ReportHeader, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UsageRow,
 };
 
 use crate::event::{Input, Mapping, Process};
@@ -77,7 +77,7 @@ impl RawBatch {
 pub mod encode {
     use super::{
         FlowRow, Input, LedgerRow, LossReason, LossRow, Mapping, MappingRow, Nanos, PipelineName, Process, ProcessRow,
-        RawBatch, RecordKind, ReportHeader, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow,
+        RawBatch, RecordKind, ReportHeader, SocketRow, StackSample, SyscallRow, TaskRow, ThreadRow, UsageRow,
     };
     use agent_common::Wire;
 
@@ -110,6 +110,11 @@ pub mod encode {
     /// Cost counters of a process.
     pub fn task(batch: &mut RawBatch, time: Nanos, row: &TaskRow) {
         batch.push(RecordKind::Task, time, &[row.as_bytes()]);
+    }
+
+    /// What a process uses and waits for.
+    pub fn usage(batch: &mut RawBatch, time: Nanos, row: &UsageRow) {
+        batch.push(RecordKind::Usage, time, &[row.as_bytes()]);
     }
 
     /// System call counters.

@@ -17,6 +17,7 @@ pub mod rate;
 pub mod residency;
 pub mod roles;
 pub mod substitute;
+pub mod usage;
 
 use agent_common::LossReason;
 use std::fmt;
@@ -33,6 +34,7 @@ use crate::signal::latency::LatencyTracker;
 use crate::signal::quotient::Quotient;
 use crate::signal::rate::{RateTracker, Step};
 use crate::signal::residency::ResidencyTracker;
+use crate::signal::usage::{Usage, UsageTracker};
 use crate::units::{Bytes, EventsPerSec, Generation, Nanos, PipelineName, Settings};
 
 /// A report older than this says nothing about now.
@@ -67,6 +69,8 @@ pub struct Signals {
     pub p99_ms: Option<f64>,
     /// Settings that it says it uses.
     pub in_use: Option<InUse>,
+    /// What its process uses and waits for.
+    pub usage: Usage,
     /// What the kernel alone tells of it; absent before it has told of its process.
     pub kernel: Option<KernelGrade>,
     /// Where the numbers above come from.
@@ -118,6 +122,8 @@ pub enum Degraded {
     Missing(&'static str),
     /// Kernel counters that fell: this tick's delta is left out.
     Reset(&'static str),
+    /// Evidence that this host does not give, and how it would.
+    NotHere(&'static str, &'static str),
     /// Something was lost in this tick.
     Lost(&'static str, u64),
 }
@@ -129,6 +135,7 @@ impl fmt::Display for Degraded {
             Self::NoReport => f.write_str("report page: none has come yet"),
             Self::Stale(age) => write!(f, "report page: the last good one is {:.1} s old", age.as_secs_f64()),
             Self::Missing(what) => write!(f, "{what}: no rows from the kernel"),
+            Self::NotHere(what, remedy) => write!(f, "{what}: this host does not tell it ({remedy})"),
             Self::Reset(what) => write!(f, "{what}: counters fell, taken as a restart"),
             Self::Lost(what, count) => write!(f, "lost: {what} {count}"),
         }
@@ -145,6 +152,7 @@ pub struct Tracker {
     residency: ResidencyTracker,
     latency: LatencyTracker,
     last_good: Option<Nanos>,
+    usage: UsageTracker,
     kernel: KernelTracker,
     evidence: Evidence,
 }
@@ -159,6 +167,7 @@ impl Default for Tracker {
             residency: ResidencyTracker::default(),
             latency: LatencyTracker::default(),
             last_good: None,
+            usage: UsageTracker::default(),
             kernel: KernelTracker::new(None),
             evidence: Evidence::Report,
         }
@@ -207,6 +216,7 @@ impl Tracker {
             cost: self.cost.value(),
             p99_ms: self.latency.quantile_ms(0.99),
             in_use: pipeline.levels.map(|l| InUse { generation: l.generation, settings: l.in_use }),
+            usage: self.usage.observe(tick, pipeline),
             kernel: None,
             evidence: self.evidence,
             report_age,
@@ -249,6 +259,12 @@ fn degraded(
             None | Some(Continuity::Whole) => {}
         }
     }
+    if let Some(usage) = pipeline.usage.filter(|usage| usage.span > Nanos(0)) {
+        // The first row is a baseline; from the second on what is absent is not told here.
+        if usage.host.iter().all(Option::is_none) {
+            found.push(Degraded::NotHere("pressure", "boot the kernel with psi=1"));
+        }
+    }
     if pipeline.sockets.is_some_and(|s| s.continuity == Continuity::Reset) {
         found.push(Degraded::Reset("sockets"));
     }
@@ -262,7 +278,11 @@ fn degraded(
 impl Signals {
     /// CPU time of the process over wall time, cores.
     pub fn cpu_cores(&self) -> Option<f64> {
-        self.cost.cpu_us_per_event.zip(self.rate).map(|(us, rate)| us * rate.0 / 1e6)
+        // From the process itself, so that what it uses while no event comes counts too.
+        self.usage.cpu_cores.or_else(|| {
+            let by_events = self.cost.cpu_us_per_event.zip(self.rate);
+            by_events.map(|(us, rate)| us * rate.0 / 1e6)
+        })
     }
 
     /// As the socket shows them.
@@ -297,6 +317,7 @@ impl Signals {
             cpu_us_per_event: self.cost.cpu_us_per_event,
             switches_per_flush: self.cost.switches_per_flush,
             p99_ms: self.p99_ms,
+            usage: self.usage.to_json().map(Box::new),
             kernel: self.kernel.as_ref().map(|kernel| {
                 Box::new(KernelGradeJson { alone: self.evidence == Evidence::Kernel, ..kernel.to_json() })
             }),

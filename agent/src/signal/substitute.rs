@@ -20,6 +20,12 @@ pub fn substitute(signals: &mut Signals, kernel: &KernelGrade) {
     signals.event_bytes = kernel.event_bytes;
     let ratio = bytes_out_per_byte_in(kernel);
     signals.flushes.bytes = kernel.flush_bytes.zip(ratio).map(|(bytes, ratio)| bytes / ratio);
+    // Of all that the process does: nobody else says what was for events.
+    let per =
+        |number: Option<f64>, count: Option<f64>| number.zip(count.filter(|count| *count > 0.0)).map(|(n, c)| n / c);
+    let rate = kernel.rate.map(|rate| rate.0);
+    signals.cost.cpu_us_per_event = per(signals.usage.cpu_cores.map(|cores| cores * 1e6), rate);
+    signals.cost.switches_per_flush = per(signals.usage.switches_per_s, kernel.flushes_per_s);
     signals.flushes.duration_ms = kernel.flush_ms;
     signals.flushes.per_s = kernel.flushes_per_s;
     signals.flushes.busy = kernel.busy.map(|share| Ratio(share.min(1.0)));
@@ -78,6 +84,15 @@ mod tests {
         let line = cost.line.unwrap();
         assert_eq!((line.fixed_ms, line.per_kib_us, line.per_kib_error_us), (10.0, 40.0, 2.0));
         assert!((cost.at_ms(51_200.0) - grade().cost.unwrap().at_ms(25_600.0)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_an_event_costs_is_all_that_the_process_uses_over_its_events() {
+        let mut signals = Signals::default();
+        signals.usage.cpu_cores = Some(0.1);
+        signals.usage.switches_per_s = Some(200.0);
+        substitute(&mut signals, &grade());
+        assert_eq!((signals.cost.cpu_us_per_event, signals.cost.switches_per_flush), (Some(20.0), Some(4.0)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::inbox::Inbox;
 use super::processes::Processes;
 use super::reports::Reports;
 use super::tasks::Tasks;
+use super::usage::Usages;
 use super::{EventSource, Pace, Pulled, SourceError, Wanted};
 use crate::event::{Input, RawBatch, encode};
 use crate::units::{Nanos, Pid};
@@ -19,6 +20,7 @@ pub struct HostSource {
     wanted: Wanted,
     reports: Reports,
     tasks: Tasks,
+    usages: Usages,
     /// Who is who.
     pub(super) processes: Processes,
     next_tick: Nanos,
@@ -47,6 +49,7 @@ impl HostSource {
             wanted: Wanted::default(),
             reports: Reports::default(),
             tasks: Tasks::default(),
+            usages: Usages::default(),
             processes: Processes::default(),
             next_tick: monotonic() + Nanos::TICK,
             ticks: 0,
@@ -115,6 +118,7 @@ impl HostSource {
         }
         self.reports.append(&self.wanted.reports, now, batch);
         self.tasks.append(&self.wanted.tasks, now, batch);
+        self.usages.append(&self.wanted.tasks, now, batch);
         encode::tick(batch, now);
         self.ticks += 1;
         if self.ticks.is_multiple_of(SWEEP_EVERY) {

@@ -15,6 +15,7 @@ pub mod replay;
 pub mod reports;
 pub mod sim;
 pub mod tasks;
+pub mod usage;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

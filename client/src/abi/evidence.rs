@@ -56,3 +56,39 @@ pub struct DescriptorJson {
     /// Descriptors in the same role, this one among them.
     pub among: usize,
 }
+
+/// What a process uses and waits for, over the newest second. What this host does not tell is absent, never 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UsageJson {
+    /// CPU time over wall time, cores.
+    pub cpu_cores: Option<f64>,
+    /// Context switches a second.
+    pub switches_per_s: Option<f64>,
+    /// Resident memory, bytes.
+    pub resident_bytes: Option<u64>,
+    /// Time that its threads waited for a CPU over wall time; above 1 where several did at once.
+    pub run_delay: Option<f64>,
+    /// Pressure on the host.
+    pub host_pressure: Option<PressureJson>,
+    /// Pressure on the process's own cgroup.
+    pub group_pressure: Option<PressureJson>,
+}
+
+/// Shares of the time in which some, or all, waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PressureJson {
+    /// Some waited for a CPU.
+    pub cpu_some: Option<f64>,
+    /// Nobody ran for want of one.
+    pub cpu_full: Option<f64>,
+    /// Some waited for memory.
+    pub memory_some: Option<f64>,
+    /// All did.
+    pub memory_full: Option<f64>,
+    /// Some waited for a disk.
+    pub io_some: Option<f64>,
+    /// All did.
+    pub io_full: Option<f64>,
+}

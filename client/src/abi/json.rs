@@ -318,6 +318,9 @@ pub struct SignalsJson {
     pub switches_per_flush: Option<f64>,
     /// 99th percentile of the latency of the newest window, ms.
     pub p99_ms: Option<f64>,
+    /// What the process uses and waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Box<super::UsageJson>>,
     /// What the kernel alone tells of the process, beside the numbers above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Box<super::KernelGradeJson>>,

@@ -165,12 +165,13 @@ mod tests {
     fn own_work_is_not_foreign() {
         let own = [std::process::id()];
         let before = Reading::take(&own).unwrap();
-        let end = clock::monotonic() + Nanos::from_millis(300);
+        // By its own CPU time: how long that takes is the business of a busy machine.
+        let end = clock::process_cpu() + Nanos::from_millis(100);
         let mut work = 0_u64;
-        while clock::monotonic() < end {
+        while clock::process_cpu() < end {
             work = std::hint::black_box(work.wrapping_add(1));
         }
         let after = Reading::take(&own).unwrap();
-        assert!(after.cores_since(&before) > 0.2, "{} cores", after.cores_since(&before));
+        assert!(after.ours >= before.ours + 8, "{} ticks of 10", after.ours - before.ours);
     }
 }
