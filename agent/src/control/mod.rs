@@ -12,6 +12,8 @@ pub mod demand;
 pub mod governor;
 pub mod load;
 pub mod log;
+#[cfg(test)]
+mod lots;
 pub mod manual;
 pub mod policy;
 pub mod share;

@@ -259,20 +259,20 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::sim::random::Random;
+    use crate::control::lots::Lots;
     use crate::units::{BatchSize, FlushInterval};
 
     const FROM: Settings = Settings { batch: BatchSize(65_536), interval: FlushInterval(5_000) };
 
     struct Bench {
         trial: Trial,
-        random: Random,
+        random: Lots,
         now: Nanos,
     }
 
     impl Bench {
         fn new(seed: u64) -> Self {
-            Self { trial: Trial::default(), random: Random::new(seed), now: Nanos::SECOND }
+            Self { trial: Trial::default(), random: Lots::new(seed), now: Nanos::SECOND }
         }
 
         /// A tick at this p99, ten per cent to and fro.

@@ -281,13 +281,13 @@ fn score(sample: &Sample, wants: &Wants) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::sim::random::Random;
+    use crate::control::lots::Lots;
 
     const WANTS: Wants = Wants { goal: Goal::Latency, p99_ms: None, busy_cap: 0.6 };
 
     /// Hours of virtual time in which the tail follows the factor by this power, with this noise from tick to tick.
     fn run(hours: u64, power: f64, noise: f64, seed: u64) -> (Trim, u32, u32) {
-        let (mut trim, mut random) = (Trim::default(), Random::new(seed));
+        let (mut trim, mut random) = (Trim::default(), Lots::new(seed));
         let (mut steps, mut probes, mut slow) = (0, 0, 0.0);
         for tick in 0..hours * 36_000 {
             // Noise that lasts for seconds, as that of a shared machine does.

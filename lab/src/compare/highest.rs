@@ -13,6 +13,8 @@ use crate::out::note;
 use crate::stats::{Pool, Weighted};
 
 const LIMIT_MS: f64 = 50.0;
+/// Part of the rate to begin with below which nothing is looked for.
+const LEAST: u64 = 16;
 
 /// How long to look.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +75,23 @@ pub(crate) fn highest(
 /// The search itself, on whatever `meets` asks; 0 when not even the least rate is met.
 fn bisect(meets: &mut dyn FnMut(u64) -> Result<bool>, effort: Effort) -> Result<u64> {
     let (mut low, mut high) = (0, effort.from);
-    while meets(high)? {
+    if meets(high)? {
         low = high;
-        if low >= effort.to {
-            break;
+        while low < effort.to {
+            high = (low * 2).min(effort.to);
+            if !meets(high)? {
+                break;
+            }
+            low = high;
         }
-        high = (high * 2).min(effort.to);
+    } else {
+        while low == 0 && high > effort.from / LEAST {
+            if meets(high / 2)? {
+                low = high / 2;
+            } else {
+                high /= 2;
+            }
+        }
     }
     if low == 0 {
         return Ok(0);
@@ -94,7 +107,7 @@ fn bisect(meets: &mut dyn FnMut(u64) -> Result<bool>, effort: Effort) -> Result<
     }
     // A rate that was met once may have been lucky.
     let mut confirmed = 0;
-    while confirmed < effort.confirmations && low > effort.from / 2 {
+    while confirmed < effort.confirmations && low > effort.from / LEAST / 2 {
         if meets(low)? {
             confirmed += 1;
         } else {
@@ -134,6 +147,8 @@ mod tests {
         let found = bisect(&mut |rate| Ok(rate <= 37_000), EFFORT).unwrap();
         assert!((36_200..=37_000).contains(&found), "{found}");
         assert_eq!(bisect(&mut |_| Ok(false), EFFORT).unwrap(), 0);
+        let below = bisect(&mut |rate| Ok(rate <= 310), EFFORT).unwrap();
+        assert!((303..=310).contains(&below), "{below}: below the rate to begin with");
         assert_eq!(bisect(&mut |_| Ok(true), EFFORT).unwrap(), 100_000);
     }
 

@@ -232,7 +232,7 @@ fn against_default(proof: &Proof) -> Vec<Verdict> {
         let ratio = other.map(|h| ours.rate as f64 / h.rate as f64);
         let measured = match other {
             Some(h) => format!("{} over {}: {:.2}", ours.rate, h.rate, ours.rate as f64 / h.rate as f64),
-            None => "not measured".to_owned(),
+            None => format!("{} over nothing: the other met it at no rate, or did not run", ours.rate),
         };
         Verdict {
             of: "highest rate with a p99 of 50 ms, TCP, 10 ms a flush".to_owned(),
@@ -257,10 +257,13 @@ pub(crate) fn no_help(proof: &Proof) -> Vec<String> {
             let place = (phase.as_str(), Part::Settled, Weighting::Event);
             let ratio = |against, figure| done.digest.ratio((OURS, against), place, figure);
             if let Some(r) = ratio("best", Figure::P99).filter(|r| r.high() >= 1.0) {
+                let does = if r.low() > 1.0 { "does better" } else { "is not told apart from it" };
                 all.push(format!(
-                    "{title}, {phase}: the best single constant does as well or better (p99 × {:.2}); what the model \
-                     adds is that nobody has to find it.",
-                    r.median
+                    "{title}, {phase}: the best single constant {does} (the model's p99 is × {:.2}, {:.2} to {:.2}); what \
+                     the model adds is that nobody has to find it.",
+                    r.median,
+                    r.low(),
+                    r.high()
                 ));
             }
             if let Some((p99, cpu)) = ratio("greedy", Figure::P99).zip(ratio("greedy", Figure::Cpu))

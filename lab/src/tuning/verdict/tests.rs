@@ -154,6 +154,7 @@ fn where_the_best_constant_does_as_well_it_is_said() {
         proof.studies.push(done(Stage::Tcp, Vec::new(), vec![ratio(median)]));
         no_help(&proof)
     };
-    assert!(said(1.0)[0].contains("the best single constant does as well"));
+    assert!(said(1.0)[0].contains("the best single constant is not told apart from it"));
+    assert!(said(1.1)[0].contains("the best single constant does better"));
     assert!(said(0.8).is_empty());
 }
