@@ -75,7 +75,11 @@ fn speak(state: &mut State, publish: &Publish<'_>, back_to: Option<Settings>) ->
         return publish.held(state, Reason::Manual, Basis::Foreign(seen));
     }
     if let Some((bytes, capacity)) = overfull(signals) {
+        state.panics.begin(publish.now);
         return panic(state, publish, bytes, capacity);
+    }
+    if state.signs == Signs::Panic && state.panics.lasts(publish.now) {
+        return publish.held(state, Reason::Panic, Basis::AfterPanic);
     }
     if let Some(decision) = break_off(state, publish) {
         return decision;
@@ -146,7 +150,7 @@ fn tune(state: &mut State, publish: &Publish<'_>, load: &Load) -> Decision {
     let step = state.settling.map(|(_, step)| step);
     let proposal = propose(state.policy, &mut state.memory, load, &state.bounds, state.current);
     let turn = trim(state, load, now);
-    let wanted = scaled(proposal.settings, state.trim.factors());
+    let wanted = with_room(scaled(proposal.settings, state.trim.factors()), signals, load);
     let of_load = Basis::Proposal(proposal, load.rate);
     let (urgency, reason, basis) = match (state.signs, step, turn) {
         (Signs::Awaited, ..) => (Urgency::Step, Reason::Start, of_load),
@@ -209,6 +213,25 @@ fn trim(state: &mut State, load: &Load, now: Nanos) -> Turn {
             let wants = Wants { goal: state.objective.goal, p99_ms, busy_cap: load.busy_cap() };
             state.trim.observe(now, state.trial.newest(), &wants, knob)
         }
+    }
+}
+
+/// Settings by which at most half of the queue gathers: beyond, the panic flush would decide, and whatever it set would be
+/// taken back a moment later, to and fro.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a limit to a few digits, and a float becomes an integer by saturation"
+)]
+fn with_room(wanted: Settings, signals: &Signals, load: &Load) -> Settings {
+    let Some(capacity) = signals.queue.and_then(|queue| queue.capacity) else { return wanted };
+    let half = 0.5 * capacity.0 as f64;
+    let bytes_per_us = load.acting_rate() * load.event_bytes() / 1e6;
+    let fills_in = if bytes_per_us > 0.0 { half / bytes_per_us } else { f64::INFINITY };
+    Settings {
+        batch: BatchSize(wanted.batch.0.min(half as u64)),
+        interval: FlushInterval((wanted.interval.0 as f64).min(fills_in) as u64),
     }
 }
 

@@ -151,6 +151,8 @@ pub enum Basis {
     Held(Hold, Proposal, EventsPerSec),
     /// The queue: bytes, capacity.
     Queue(u64, u64),
+    /// The queue was nearly full again and again.
+    AfterPanic,
     /// The signals cannot be trusted.
     Signals(Option<Degraded>),
     /// The breaker is open.
@@ -267,6 +269,7 @@ impl Decision {
             Basis::Queue(bytes, capacity) => {
                 format!("{bytes} of {capacity} bytes are queued, above 80 %: drain in the largest batches")
             }
+            Basis::AfterPanic => "the queue was nearly full again and again: drain a while longer".to_owned(),
             Basis::Signals(Some(degraded)) => format!("nothing changes while the signals are not whole: {degraded}"),
             Basis::Signals(None) => "nothing changes until two reports have come".to_owned(),
             Basis::Breaker(cause) => {

@@ -16,6 +16,12 @@ use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
 /// A share that changed by this factor is a step.
 const SHARE_STEP: f64 = 1.25;
 
+/// A panic that comes back within this time is the same trouble.
+const SOON_AGAIN: Nanos = Nanos::from_secs(10);
+/// The settings of a panic that came back are kept so long after it, at least and at most.
+const SHORTEST_PANIC: Nanos = Nanos::from_secs(5);
+const LONGEST_PANIC: Nanos = Nanos::from_secs(60);
+
 /// Who holds the knobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hand {
@@ -71,6 +77,34 @@ pub struct State {
     /// When rate or cost of a flush last stepped.
     pub(super) unsteady: Option<Nanos>,
     pub(super) signs: Signs,
+    pub(super) panics: Panics,
+}
+
+/// Panics, and how long the settings of one are kept: the more often it comes back, the longer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Panics {
+    newest: Option<Nanos>,
+    kept: Nanos,
+}
+
+impl Panics {
+    /// The queue is nearly full now.
+    pub(super) fn begin(&mut self, now: Nanos) {
+        self.kept = match self.newest.map(|then| now.since(then)) {
+            // Tick after tick: still the same one.
+            Some(quiet) if quiet.0 <= Nanos::TICK.0 * 3 / 2 => self.kept,
+            Some(quiet) if quiet < SOON_AGAIN + self.kept => {
+                (self.kept + self.kept).clamp(SHORTEST_PANIC, LONGEST_PANIC)
+            }
+            _ => Nanos(0),
+        };
+        self.newest = Some(now);
+    }
+
+    /// Whether the settings of the newest one are still to be kept.
+    pub(super) fn lasts(&self, now: Nanos) -> bool {
+        self.newest.is_some_and(|then| now.since(then) < self.kept)
+    }
 }
 
 /// Which of its inputs stepped.
@@ -135,6 +169,7 @@ impl State {
             settling: None,
             unsteady: None,
             signs: Signs::Awaited,
+            panics: Panics::default(),
         }
     }
 
