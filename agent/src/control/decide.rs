@@ -21,7 +21,7 @@ use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
 /// Share of the queue's capacity above which everything else waits.
 pub const PANIC_SHARE: f64 = 0.8;
 /// After a step the rate is told from few ticks: this long its refinements are part of the step.
-pub const SETTLING: Nanos = Nanos::from_millis(500);
+pub const SETTLING: Nanos = Nanos::from_millis(800);
 /// A load that has not stepped for so long is steady: the slow trim may begin.
 pub const STEADY: Nanos = Nanos::from_secs(60);
 

@@ -7,6 +7,8 @@ use crate::signal::Signals;
 use crate::signal::flush::Flushes;
 use crate::units::EventsPerSec;
 
+/// Arrivals whose counts vary less than this share of chance are even.
+const EVEN_BELOW: f64 = 0.1;
 /// Size assumed for events of which none was seen.
 pub const ASSUMED_EVENT_BYTES: f64 = 512.0;
 /// Beyond these no pipeline goes; a report may claim it.
@@ -25,6 +27,8 @@ pub struct Load {
     pub rate: EventsPerSec,
     /// Newest rate.
     pub newest: EventsPerSec,
+    /// Variance over mean of the events of a tick: 1 for chance, near 0 for even arrivals.
+    pub dispersion: Option<f64>,
     /// Mean size of an event, bytes.
     pub event_bytes: Option<f64>,
     /// The flushes.
@@ -44,6 +48,7 @@ impl Load {
         Some(Self {
             rate,
             newest: signals.newest_rate.unwrap_or(rate),
+            dispersion: signals.dispersion,
             event_bytes: signals.event_bytes,
             flushes: signals.flushes,
             cpu_cores: signals.cpu_cores(),
@@ -55,6 +60,11 @@ impl Load {
     /// Size of an event, bytes: measured where it is known.
     pub fn event_bytes(&self) -> f64 {
         self.event_bytes.filter(|b| b.is_finite()).unwrap_or(ASSUMED_EVENT_BYTES).clamp(1.0, LARGEST_EVENT)
+    }
+
+    /// Whether events come evenly rather than by chance.
+    pub fn is_even(&self) -> bool {
+        self.dispersion.is_some_and(|d| d < EVEN_BELOW)
     }
 
     /// Share of the time in which a flush may be in flight.

@@ -90,8 +90,6 @@ const KNOWN_TO: f64 = 0.25;
 const OFF_ERRORS: f64 = 5.0;
 /// And the share of the expected duration.
 const OFF_SHARE: f64 = 0.2;
-/// Without a line, only spans of like mean size can be off: other sizes may well take longer.
-const LIKE_SIZE: f64 = 0.1;
 /// Weight that what is known of the slope keeps when the sink has changed.
 const KEPT_AT_CHANGE: f64 = 0.25;
 
@@ -184,15 +182,22 @@ impl FlushCostTracker {
     fn off(&self, span: &Level) -> Option<(bool, f64)> {
         let known = self.value().filter(|known| known.flushes >= FEWEST_FOR_LINE)?;
         let (size, mean_size) = (span.mean_kib(), known.mean_bytes / 1_024.0);
-        if known.line.is_none() && (size - mean_size).abs() > LIKE_SIZE * mean_size {
-            return None;
-        }
         let slope_error = known.line.map_or(0.0, |line| line.per_kib_error_us / 1_000.0 * (size - mean_size));
         let variance = known.noise_ms * known.noise_ms * (1.0 / span.n + 1.0 / known.flushes);
         let error = (variance + slope_error * slope_error).sqrt();
-        let expected = known.at_ms(size * 1_024.0);
+        // Without a line another size may well take longer or shorter, but neither part of a cost is negative: a flush
+        // of twice the size takes as long at least, and twice as long at most.
+        let on_line = known.at_ms(size * 1_024.0);
+        let (least, most) = if known.line.is_some() {
+            (on_line, on_line)
+        } else {
+            let in_proportion = known.mean_ms * size / mean_size.max(1e-9);
+            (known.mean_ms.min(in_proportion), known.mean_ms.max(in_proportion))
+        };
+        let took = span.mean_ms();
+        let expected = took.clamp(least, most);
         let limit = OFF_ERRORS * error + OFF_SHARE * expected;
-        let residual = span.mean_ms() - expected;
+        let residual = took - expected;
         (residual.abs() > limit).then(|| (residual > 0.0, limit / residual.abs()))
     }
 

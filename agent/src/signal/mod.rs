@@ -51,6 +51,8 @@ pub struct Signals {
     pub newest_rate: Option<EventsPerSec>,
     /// A step of the rate that this tick revealed.
     pub step: Option<Step>,
+    /// Variance over mean of the events of a tick: 1 for chance, near 0 for even arrivals.
+    pub dispersion: Option<f64>,
     /// Mean size of an event, bytes.
     pub event_bytes: Option<f64>,
     /// Queue of the pipeline.
@@ -204,6 +206,7 @@ impl Tracker {
             rate: self.rate.rolling().filter(|_| fresh),
             newest_rate: self.rate.newest().filter(|_| fresh),
             step,
+            dispersion: self.rate.dispersion().filter(|_| fresh),
             event_bytes: self.event_bytes.value(),
             queue: pipeline.levels.map(|l| Queue {
                 bytes: Bytes(l.queue_bytes),

@@ -25,6 +25,9 @@ const ENOUGH: u64 = 25;
 const NEWEST_SPAN: Nanos = Nanos::SECOND;
 /// Pairs of ticks from which the burstiness is told.
 const PAIRS: usize = 32;
+/// Ticks, and events a tick, from which evenness is told.
+const EVEN_FROM_TICKS: usize = 6;
+const EVEN_FROM_EVENTS: f64 = 5.0;
 /// Median of the square of a standard normal variable.
 const CHI_SQUARE_MEDIAN: f64 = 0.455;
 
@@ -93,6 +96,22 @@ impl RateTracker {
             }
         }
         (newest.span.0 > 0).then(|| newest.rate())
+    }
+
+    /// Variance over mean of the counts of ticks of one length since the last step: 1 for events that come by chance, near 0
+    /// for events that come evenly. Unknown before six ticks, and where a tick holds too few events to tell.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than 52 bits")]
+    pub fn dispersion(&self) -> Option<f64> {
+        let newest = self.ticks.back()?.span;
+        let alike = |t: &&Count| t.span.0.abs_diff(newest.0) <= newest.0 / 50;
+        let rates: Vec<f64> = self.ticks.iter().filter(alike).map(|t| t.rate().0 * newest.as_secs_f64()).collect();
+        if rates.len() < EVEN_FROM_TICKS {
+            return None;
+        }
+        let n = rates.len() as f64;
+        let mean = rates.iter().sum::<f64>() / n;
+        let variance = rates.iter().map(|r| (r - mean) * (r - mean)).sum::<f64>() / (n - 1.0);
+        (mean >= EVEN_FROM_EVENTS).then(|| variance / mean)
     }
 
     /// Variance of the counts over that of a Poisson load, at least 1. The median of pairs, because steps are few.
@@ -189,6 +208,17 @@ mod tests {
         run(&mut tracker, &mut Random::new(1), 300.0, 50);
         assert!(tracker.observe(Nanos::TICK, 0).is_some());
         assert_eq!(tracker.rolling(), Some(EventsPerSec(0.0)));
+    }
+
+    #[test]
+    fn even_arrivals_are_told_from_chance() {
+        let (mut even, mut chance) = (RateTracker::default(), RateTracker::default());
+        let mut random = Random::new(3);
+        for _ in 0..30 {
+            even.observe(Nanos::TICK, 30);
+            chance.observe(Nanos::TICK, random.poisson(30.0));
+        }
+        assert!(even.dispersion().unwrap() < 0.1 && chance.dispersion().unwrap() > 0.4);
     }
 
     #[test]

@@ -25,6 +25,12 @@ const LEAST_HEADROOM: f64 = 0.1;
 const LONGEST_MS: f64 = 250.0;
 /// Standard deviations of a flush's noise that its 99th percentile lies above the mean.
 const NOISE_AT_P99: f64 = 2.33;
+/// Even arrivals are counted one by one below so many a flush; above, one more or less matters little.
+const FEW_EVENTS: f64 = 4.0;
+/// A period this little beyond a whole number of gaps does with the whole number: the cap is that much from exact.
+const SOON_ENOUGH: f64 = 0.03;
+/// Share of a gap by which an even arrival may be late.
+const LATE: f64 = 0.1;
 /// Longest stretch of the interval in order to keep a cap on CPU time.
 const LONGEST_STRETCH: f64 = 16.0;
 
@@ -168,6 +174,8 @@ struct Plant {
     /// Mean gap between events.
     gap_ms: f64,
     busy_cap: f64,
+    /// Whether events come evenly.
+    even: bool,
 }
 
 impl Plant {
@@ -186,6 +194,7 @@ impl Plant {
             bytes_per_ms,
             gap_ms: if rate > 0.0 { 1e3 / rate } else { f64::INFINITY },
             busy_cap: load.busy_cap(),
+            even: load.is_even(),
         }
     }
 
@@ -199,7 +208,20 @@ impl Plant {
             load.objective.caps.flushes_per_s.filter(|cap| *cap > 0.0).map_or(0.0, |cap| 1e3 / cap.max(1e-3));
         let (period, limit) = if by_flushes > period { (by_flushes, Constraint::Flushes) } else { (period, busy) };
         let limit = if stretch > 1.01 && limit == Constraint::Busy { Constraint::Cpu } else { limit };
-        ((period * stretch - self.gap_ms).max(0.0), limit)
+        (self.for_period(period * stretch), limit)
+    }
+
+    /// The interval that leads to this time from one take-off to the next.
+    ///
+    /// Events that come by chance are a gap apart on average, wherever the wait ends. Those that come evenly are there or
+    /// not: an interval that ends before the next one has waited in vain, so it ends a little after one.
+    fn for_period(&self, period: f64) -> f64 {
+        let events = period / self.gap_ms;
+        if self.even && events < FEW_EVENTS {
+            let whole = (events - SOON_ENOUGH).ceil().max(1.0);
+            return if whole > 1.0 { (whole - 1.0 + LATE) * self.gap_ms } else { 0.0 };
+        }
+        (period - self.gap_ms).max(0.0)
     }
 
     /// The longest interval whose worst wait leaves the wanted p99 its share; nothing below zero.
@@ -253,6 +275,7 @@ mod tests {
         Load {
             rate: EventsPerSec(rate),
             newest: EventsPerSec(rate),
+            dispersion: None,
             event_bytes: Some(512.0),
             flushes: Flushes { cost, ..Flushes::default() },
             cpu_cores: None,
@@ -288,6 +311,16 @@ mod tests {
         let (settings, _, predicted) = at(&load(100.0, Some(cost(2.0, 0.0)), busy(0.6)));
         assert_eq!(settings.interval.0, 0, "the gap between two events is longer than the period asked for");
         assert!(predicted.unwrap().busy < 0.3);
+    }
+
+    #[test]
+    fn even_arrivals_are_waited_for_or_not_at_all() {
+        // 3.33 ms apart, and 2.2 ms a flush: one by one they keep the flusher busy 66 %, two by two 33 %.
+        let even = Load { dispersion: Some(0.02), ..load(300.0, Some(cost(2.2, 0.0)), busy(0.6)) };
+        let (settings, ..) = at(&even);
+        assert!(settings.interval.0.abs_diff(3_650) <= 50, "just beyond the next one: {settings:?}");
+        let cheap = Load { flushes: Flushes { cost: Some(cost(1.9, 0.0)), ..Flushes::default() }, ..even };
+        assert_eq!(at(&cheap).0.interval.0, 0, "one by one is within the cap: no wait in vain");
     }
 
     #[test]

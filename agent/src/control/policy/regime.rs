@@ -107,6 +107,7 @@ mod tests {
         Load {
             rate: EventsPerSec(rate),
             newest: EventsPerSec(rate),
+            dispersion: None,
             event_bytes: Some(512.0),
             flushes: Flushes { duration_ms: Some(10.0), ..Flushes::default() },
             cpu_cores: None,
