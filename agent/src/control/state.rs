@@ -91,8 +91,8 @@ impl Panics {
     /// The queue is nearly full now.
     pub(super) fn begin(&mut self, now: Nanos) {
         self.kept = match self.newest.map(|then| now.since(then)) {
-            // Tick after tick: still the same one.
-            Some(quiet) if quiet.0 <= Nanos::TICK.0 * 3 / 2 => self.kept,
+            // Tick after tick, or while its settings are still kept: the same one.
+            Some(quiet) if quiet.0 <= Nanos::TICK.0 * 3 / 2 || quiet < self.kept => self.kept,
             Some(quiet) if quiet < SOON_AGAIN + self.kept => {
                 (self.kept + self.kept).clamp(SHORTEST_PANIC, LONGEST_PANIC)
             }
