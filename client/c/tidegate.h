@@ -372,7 +372,7 @@ static inline void tg_flushed(tg_pipeline *p, tg_cause cause, uint64_t events, u
                                  TG_FLUSHES_BY_BACKLOG, TG_FLUSHES_BY_PANIC, TG_FLUSHES_BY_WAITING};
     if (p->report == NULL)
         return;
-    uint64_t us = took_ns / 1000;
+    uint64_t us = tg_add_(took_ns, 500) / 1000; /* to the nearest: cutting would bend what is learnt from it */
     tg_add_alone_(p, TG_EVENTS_OUT, events);
     tg_add_alone_(p, TG_BYTES_OUT, bytes);
     tg_add_alone_(p, TG_FLUSHES, 1);
