@@ -1,5 +1,7 @@
 //! The pool against real sockets: what it lends is open, a peer that is gone is found in time, and callers fail fast.
 
+mod kit;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
@@ -10,6 +12,8 @@ use std::time::Duration;
 
 use tidegate_client::pool::{Pool, PoolError, PoolOptions, Reach, Tcp, Unix};
 use tidegate_client::{Nanos, clock};
+
+use kit::until;
 
 const FAST: PoolOptions = PoolOptions {
     per_peer: 4,
@@ -68,14 +72,6 @@ fn ping(connection: &mut TcpStream) -> std::io::Result<u8> {
     connection.write_all(b"x")?;
     let mut answer = [0];
     connection.read_exact(&mut answer).map(|()| answer[0])
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = clock::monotonic();
-    while !holds() {
-        assert!(clock::monotonic() - begin < Nanos::from_millis(20_000), "waited in vain until {what}");
-        thread::park_timeout(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -1,23 +1,18 @@
 //! The threads of a pool, in a process that has no other pool.
 
+mod kit;
+
 use std::thread;
 use std::time::Duration;
 
 use tidegate_client::pool::{Pool, PoolOptions, Tcp};
-use tidegate_client::{Nanos, clock};
+
+use kit::until;
 
 fn pool_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("a process has tasks").flatten();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
     names.filter(|name| ["tidegate-pool\n", "tidegate-probe\n"].contains(&name.as_str())).count()
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = clock::monotonic();
-    while !holds() {
-        assert!(clock::monotonic() - begin < Nanos::from_millis(20_000), "waited in vain until {what}");
-        thread::park_timeout(Duration::from_millis(5));
-    }
 }
 
 #[test]

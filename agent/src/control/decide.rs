@@ -10,7 +10,7 @@ use crate::control::decision::{Basis, Decision, Reason};
 use crate::control::governor::{Hold, Urgency, Verdict};
 use crate::control::load::Load;
 use crate::control::policy::regime::HOT_BATCH;
-use crate::control::policy::{Predicted, Proposal, propose};
+use crate::control::policy::{Predicted, propose};
 pub use crate::control::state::{Hand, State, Tuning};
 use crate::control::state::{Signs, Stepped};
 use crate::control::trial::{Finding, SameLoad, Sample, Strictness};
@@ -102,8 +102,7 @@ fn break_off(state: &mut State, publish: &Publish<'_>) -> Option<Decision> {
         return None;
     }
     let signals = publish.signals;
-    #[expect(clippy::cast_precision_loss, reason = "an objective is a few digits")]
-    let wanted = state.objective.p99_ms.map(|ms| ms as f64);
+    let wanted = state.wanted_ms();
     let expects_to_meet = wanted.zip(state.predicted).is_some_and(|(wanted, p)| p.p99_ms <= wanted);
     let vitals = Vitals {
         failed_per_s: signals.flushes.failed_per_s,
@@ -155,10 +154,10 @@ fn tune(state: &mut State, publish: &Publish<'_>, load: &Load) -> Decision {
     let (urgency, reason, basis) = match (state.signs, step, turn) {
         (Signs::Awaited, ..) => (Urgency::Step, Reason::Start, of_load),
         (_, Some(step), _) => (Urgency::Step, step.reason(), step.basis(proposal)),
-        (Signs::Panic, ..) => (Urgency::Step, Reason::of(&proposal), of_load),
+        (Signs::Panic, ..) => (Urgency::Step, proposal.because.reason(), of_load),
         (_, None, Turn::Probe) => (Urgency::Probe, Reason::Probe, of_load),
         (_, None, Turn::Step) => (Urgency::Probe, Reason::Trim, of_load),
-        (_, None, Turn::None) => (Urgency::Steady, Reason::of(&proposal), of_load),
+        (_, None, Turn::None) => (Urgency::Steady, proposal.because.reason(), of_load),
     };
     state.signs = Signs::Begun;
     if urgency == Urgency::Steady
@@ -208,9 +207,7 @@ fn trim(state: &mut State, load: &Load, now: Nanos) -> Turn {
             Turn::None
         }
         Some(knob) => {
-            #[expect(clippy::cast_precision_loss, reason = "an objective is a few digits")]
-            let p99_ms = state.objective.p99_ms.map(|ms| ms as f64);
-            let wants = Wants { goal: state.objective.goal, p99_ms, busy_cap: load.busy_cap() };
+            let wants = Wants { goal: state.objective.goal, p99_ms: state.wanted_ms(), busy_cap: load.busy_cap() };
             state.trim.observe(now, state.trial.newest(), &wants, knob)
         }
     }
@@ -373,12 +370,5 @@ impl Publish<'_> {
             signals: self.signals.clone(),
             effect: None,
         }
-    }
-}
-
-/// The reason of a proposal at a steady load.
-impl Reason {
-    fn of(proposal: &Proposal) -> Self {
-        proposal.because.reason()
     }
 }

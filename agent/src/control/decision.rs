@@ -123,8 +123,8 @@ impl Because {
             Self::Regime(Regime::Cold, _) => Reason::Cold,
             Self::Regime(Regime::Warm, _) => Reason::Warm,
             Self::Regime(Regime::Hot, _) => Reason::Hot,
+            Self::Learning => Reason::Learning,
             Self::Model(grounds) => match grounds.constraint {
-                Constraint::Learning => Reason::Learning,
                 Constraint::Busy => Reason::BusyCap,
                 Constraint::Flushes => Reason::FlushCap,
                 Constraint::Cpu => Reason::CpuCap,
@@ -223,7 +223,7 @@ impl Decision {
             explanation: self.explanation(),
             bound_by: self.bound_by,
             model: self.basis.proposal().and_then(|p| match p.because {
-                Because::Model(grounds) if grounds.constraint != Constraint::Learning => Some(model_json(&grounds)),
+                Because::Model(grounds) => Some(model_json(&grounds)),
                 _ => None,
             }),
             predicted: self
@@ -326,6 +326,7 @@ fn sentence(proposal: &Proposal, rate: EventsPerSec) -> String {
             };
             by_regime(regime, rate, kib, ms, age)
         }
+        Because::Learning => format!("what a flush costs is not known yet: flush every {ms:.1} ms, to learn it"),
         Because::Model(grounds) => by_model(&grounds, ms),
     }
 }
@@ -351,7 +352,6 @@ fn by_model(grounds: &Grounds, ms: f64) -> String {
         None => format!("a flush takes {fixed_ms:.2} ms, at {rate:.0} events/s"),
     };
     match constraint {
-        Constraint::Learning => format!("what a flush costs is not known yet: flush every {ms:.1} ms, to learn it"),
         Constraint::Busy => {
             format!("{cost}: {ms:.2} ms is the shortest interval with the flusher busy {percent:.0} % at most")
         }

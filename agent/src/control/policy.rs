@@ -31,6 +31,8 @@ pub enum Because {
     Greedy,
     /// A regime of the rate, and what set the age limit.
     Regime(Regime, Age),
+    /// The regimes, while the cost of a flush is not known yet.
+    Learning,
     /// The learnt cost of a flush.
     Model(Grounds),
 }

@@ -4,13 +4,15 @@
 use tidegate_client::abi::{Knobs, Mode, Objective, OverrideRequest, Policy, Registration};
 
 use crate::control::bounds::{Bounds, initial};
-use crate::control::breaker::{Breaker, Position};
+use crate::control::breaker::Breaker;
 use crate::control::decision::{Basis, Reason};
 use crate::control::governor::Governor;
 use crate::control::manual::HandOff;
-use crate::control::policy::{Memory, Predicted};
+use crate::control::policy::{Memory, Predicted, Proposal};
 use crate::control::trial::Trial;
 use crate::control::trim::Trim;
+use crate::signal::flush::CostStep;
+use crate::signal::rate::Step;
 use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
 
 /// A share that changed by this factor is a step.
@@ -110,8 +112,8 @@ impl Panics {
 /// Which of its inputs stepped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Stepped {
-    Rate(crate::signal::rate::Step),
-    Cost(crate::signal::flush::CostStep),
+    Rate(Step),
+    Cost(CostStep),
     Share(ShareStep),
 }
 
@@ -177,19 +179,15 @@ impl State {
     pub fn register(&mut self, registration: &Registration, resumed: Option<(Generation, Settings)>) {
         let seen = resumed.map_or(Generation(0), |(generation, _)| generation);
         self.published.0 = self.published.0.max(seen);
-        self.bounds = Bounds::new(&registration.knobs);
         self.policy = registration.policy;
         self.objective = registration.objective;
-        self.hand = match self.hand {
-            // The human's wish stands, within what the pipeline accepts now.
-            Hand::Human(settings, until) => Hand::Human(self.bounds.clamp(settings).0, until),
-            Hand::Foreign(_) | Hand::Agent => Hand::Agent,
-        };
+        if let Hand::Foreign(_) = self.hand {
+            self.hand = Hand::Agent;
+        }
         self.hand_off = HandOff::default();
         self.trim.reset();
         self.mode = registration.mode;
-        self.begin_anew();
-        self.rest();
+        self.set_bounds(&registration.knobs);
     }
 
     /// Another mode: where it may not act, the pipeline's own settings come back.
@@ -203,6 +201,7 @@ impl State {
     /// Other bounds; whatever lies outside moves in.
     pub fn set_bounds(&mut self, knobs: &Knobs) {
         self.bounds = Bounds::new(knobs);
+        // A human's wish stands, within what the pipeline accepts now.
         if let Hand::Human(settings, until) = self.hand {
             self.hand = Hand::Human(self.bounds.clamp(settings).0, until);
         }
@@ -282,14 +281,20 @@ impl State {
         self.mode
     }
 
+    /// Whether the agent moves its knobs: nobody else holds them, and it may act.
+    pub fn steered(&self) -> bool {
+        self.mode.acts() && self.hand == Hand::Agent && self.tuning == Tuning::Running
+    }
+
     /// The bounds in force.
     pub fn bounds(&self) -> &Bounds {
         &self.bounds
     }
 
-    /// Where the breaker stands, and how often it has opened.
-    pub fn breaker(&self) -> (Position, u64) {
-        (self.breaker.position(), self.breaker.trips())
+    /// Wanted p99, ms.
+    #[expect(clippy::cast_precision_loss, reason = "an objective is a few digits")]
+    pub(super) fn wanted_ms(&self) -> Option<f64> {
+        self.objective.p99_ms.map(|ms| ms as f64)
     }
 
     /// Settings on the page while nobody decides.
@@ -308,7 +313,6 @@ impl State {
     }
 }
 
-/// What a step is called.
 impl Stepped {
     pub(super) fn reason(&self) -> Reason {
         match self {
@@ -320,7 +324,7 @@ impl Stepped {
         }
     }
 
-    pub(super) fn basis(self, proposal: crate::control::policy::Proposal) -> Basis {
+    pub(super) fn basis(self, proposal: Proposal) -> Basis {
         match self {
             Self::Rate(step) => Basis::Step(step, proposal),
             Self::Cost(step) => Basis::Cost(step, proposal),

@@ -326,12 +326,16 @@ impl Core {
         outcome
     }
 
-    /// Each tuned pipeline's share of the common budget, by what it used in the tick before.
+    /// Each steered pipeline's share of the common budget, by what it used in the tick before; the others are not limited
+    /// by it, and take nothing from it.
     fn divide_cpu(&mut self) {
         let Some(budget) = self.cpu_budget else { return };
-        let used: Vec<Option<f64>> = self.pipelines.values().map(|p| p.signals.cpu_cores()).collect();
-        for (pipeline, share) in self.pipelines.values_mut().zip(divide(budget, &used)) {
-            pipeline.state.set_cpu_share(Some(share));
+        let steered = self.pipelines.values().filter(|p| p.state.steered());
+        let used: Vec<Option<f64>> = steered.map(|p| p.signals.cpu_cores()).collect();
+        let mut shares = divide(budget, &used).into_iter();
+        for pipeline in self.pipelines.values_mut() {
+            let share = pipeline.state.steered().then(|| shares.next()).flatten();
+            pipeline.state.set_cpu_share(share);
         }
     }
 

@@ -284,7 +284,9 @@ fn beside(scenario: &Scenario, policy: Contender, of: Neighbour, begin: Nanos, s
     let flush = scenario.phases.first().map_or(Nanos(0), |phase| phase.flush);
     let length = Running::end(&scenario.phases, Nanos(0)).since(of.from);
     let phases = vec![Phase { rate: of.rate, length, flush, trouble: Trouble::None }];
-    Simulated { from: begin + of.from, ..simulated(scenario, policy, name, phases, seed ^ 0x0062_6573_6964_6500) }
+    let second = simulated(scenario, policy, name, phases, seed ^ 0x0062_6573_6964_6500);
+    let mode = of.mode.unwrap_or(second.registration.mode);
+    Simulated { from: begin + of.from, registration: Registration { mode, ..second.registration }, ..second }
 }
 
 fn simulated(scenario: &Scenario, policy: Contender, name: PipelineName, phases: Vec<Phase>, seed: u64) -> Simulated {

@@ -11,37 +11,64 @@ use crate::aggregate::histogram;
 
 const ENOUGH: u64 = 200;
 const FEWEST: u64 = 20;
-const TICKS: usize = 50;
+const TICKS: u64 = 50;
 
 /// Follows the latency of a pipeline.
-#[derive(Debug, Default)]
+///
+/// Kept is the newest row of ticks that holds enough events, with its sum: what lies before it is never asked for again,
+/// because further events only shorten the row. Ticks without events are passed over by their number.
+#[derive(Debug)]
 pub struct LatencyTracker {
-    ticks: VecDeque<[u64; REPORT_HISTOGRAM_WORDS]>,
+    tick: u64,
+    busy: VecDeque<Busy>,
+    sum: [u64; REPORT_HISTOGRAM_WORDS],
+    seen: u64,
+}
+
+/// A tick in which events were acknowledged.
+#[derive(Debug)]
+struct Busy {
+    tick: u64,
+    seen: u64,
+    histogram: Box<[u64; REPORT_HISTOGRAM_WORDS]>,
+}
+
+impl Default for LatencyTracker {
+    fn default() -> Self {
+        Self { tick: 0, busy: VecDeque::new(), sum: [0; REPORT_HISTOGRAM_WORDS], seen: 0 }
+    }
 }
 
 impl LatencyTracker {
     /// Takes in the events of one tick by latency.
     pub fn push(&mut self, histogram: &[u64; REPORT_HISTOGRAM_WORDS]) {
-        self.ticks.push_back(*histogram);
-        while self.ticks.len() > TICKS {
-            self.ticks.pop_front();
+        self.tick += 1;
+        let seen = histogram.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+        if seen > 0 {
+            self.add(histogram, seen);
+            self.busy.push_back(Busy { tick: self.tick, seen, histogram: Box::new(*histogram) });
+        }
+        let passed = |oldest: &Busy, tick, all: u64| oldest.tick + TICKS <= tick || all - oldest.seen >= ENOUGH;
+        while self.busy.front().is_some_and(|oldest| passed(oldest, self.tick, self.seen)) {
+            let Some(oldest) = self.busy.pop_front() else { break };
+            for (sum, count) in self.sum.iter_mut().zip(oldest.histogram.iter()) {
+                *sum -= count;
+            }
+            self.seen -= oldest.seen;
         }
     }
 
     /// The latency below which the share `q` lies, ms.
     pub fn quantile_ms(&self, q: f64) -> Option<f64> {
-        let mut sum = [0_u64; REPORT_HISTOGRAM_WORDS];
-        let mut seen = 0_u64;
-        for tick in self.ticks.iter().rev() {
-            for (total, count) in sum.iter_mut().zip(tick) {
-                *total = total.saturating_add(*count);
-                seen = seen.saturating_add(*count);
-            }
-            if seen >= ENOUGH {
-                break;
-            }
+        (self.seen >= FEWEST).then(|| quantile_ms(&self.sum, q)).flatten()
+    }
+
+    fn add(&mut self, histogram: &[u64; REPORT_HISTOGRAM_WORDS], seen: u64) {
+        // A report claims at most a billion events a second: fifty ticks of them are far from the end of a word.
+        for (sum, count) in self.sum.iter_mut().zip(histogram) {
+            *sum += count;
         }
-        (seen >= FEWEST).then(|| quantile_ms(&sum, q)).flatten()
+        self.seen += seen;
     }
 }
 

@@ -45,9 +45,8 @@ const BOTTOM: f64 = 42.0;
 const TOP: f64 = 30.0;
 const RIGHT: f64 = 14.0;
 
-fn frame(svg: &mut String, title: &str, x: &Axis, y: &Axis, x_name: &str) {
-    let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
-    write!(svg, "<text class=\"title\" x=\"{LEFT}\" y=\"18\">{}</text>", escape(title)).ok();
+/// The lines of the upright axis, each with its value.
+fn levels(svg: &mut String, y: &Axis, right: f64) {
     for tick in y.ticks() {
         let at = y.at(tick);
         write!(svg, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>").ok();
@@ -60,6 +59,12 @@ fn frame(svg: &mut String, title: &str, x: &Axis, y: &Axis, x_name: &str) {
         )
         .ok();
     }
+}
+
+fn frame(svg: &mut String, title: &str, x: &Axis, y: &Axis, x_name: &str) {
+    let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+    write!(svg, "<text class=\"title\" x=\"{LEFT}\" y=\"18\">{}</text>", escape(title)).ok();
+    levels(svg, y, right);
     let mut last = f64::NEG_INFINITY;
     for tick in x.ticks() {
         let at = x.at(tick);
@@ -133,18 +138,7 @@ pub(super) fn by_phase(digest: &Digest, part: Part) -> Option<String> {
     let mut svg =
         format!("<svg class=\"wide\" viewBox=\"0 0 {WIDE} {HEIGHT}\" role=\"img\" aria-label=\"p99 by phase\">");
     write!(svg, "<text class=\"title\" x=\"{LEFT}\" y=\"18\">p99 by phase, {part}, ms</text>").ok();
-    for tick in y.ticks() {
-        let at = y.at(tick);
-        write!(svg, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{}\"/>", WIDE - RIGHT).ok();
-        write!(
-            svg,
-            "<text class=\"tick\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            LEFT - 7.0,
-            at + 4.0,
-            label(tick)
-        )
-        .ok();
-    }
+    levels(&mut svg, &y, WIDE - RIGHT);
     let phases: Vec<&String> = digest.groups.iter().filter(|g| rows.iter().any(|r| r.phase == **g)).collect();
     let mut policies: Vec<&str> = digest.ran.iter().map(|r| r.label.as_str()).collect();
     policies.sort_by_key(|p| rank(p));

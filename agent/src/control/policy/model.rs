@@ -56,8 +56,6 @@ pub struct Grounds {
 /// What decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Constraint {
-    /// The cost is not known yet.
-    Learning,
     /// The busy share.
     Busy,
     /// The flushes a second that the downstream takes.
@@ -114,7 +112,9 @@ pub fn propose(stretch: &mut Stretch, load: &Load, before: Option<Regime>) -> Pr
     let rate = load.acting_rate();
     let longer = stretch.follow(load);
     let Some(cost) = load.flushes.cost else {
-        return learning(load, rate, before);
+        // The regimes lead meanwhile: their interval brings the first flushes, and with them the cost.
+        let proposal = regime::propose(regime::regime(before, load.rate), load);
+        return Proposal { because: Because::Learning, ..proposal };
     };
     let plant = Plant::new(&cost, load, rate);
     let (by_caps, limit) = plant.by_caps(load, longer);
@@ -135,21 +135,6 @@ pub fn propose(stretch: &mut Stretch, load: &Load, before: Option<Regime>) -> Pr
         because: Because::Model(grounds),
         predicted: Some(plant.predict(interval)),
     }
-}
-
-/// Before the cost is known the regimes lead: their interval brings the first flushes, and with them the cost.
-fn learning(load: &Load, rate: f64, before: Option<Regime>) -> Proposal {
-    let proposal = regime::propose(regime::regime(before, load.rate), load);
-    let grounds = Grounds {
-        fixed_ms: 0.0,
-        per_kib_us: None,
-        rate,
-        busy_cap: load.busy_cap(),
-        by_caps_us: 0.0,
-        by_objective_us: None,
-        constraint: Constraint::Learning,
-    };
-    Proposal { because: Because::Model(grounds), predicted: None, ..proposal }
 }
 
 fn choose(goal: Goal, by_caps: f64, limit: Constraint, by_objective: Option<f64>) -> (f64, Constraint) {
@@ -383,9 +368,9 @@ mod tests {
 
     #[test]
     fn before_the_cost_is_known_the_regimes_lead() {
-        let (settings, grounds, predicted) = at(&load(300.0, None, busy(0.6)));
-        assert_eq!((grounds.constraint, predicted), (Constraint::Learning, None));
-        assert_eq!(settings.interval.0, 5_000);
+        let proposal = propose(&mut Stretch::default(), &load(300.0, None, busy(0.6)), None);
+        assert_eq!((proposal.because, proposal.predicted), (Because::Learning, None));
+        assert_eq!(proposal.settings.interval.0, 5_000);
     }
 
     proptest! {

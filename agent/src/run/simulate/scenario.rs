@@ -6,7 +6,7 @@ mod file;
 use std::path::Path;
 
 use serde::Deserialize;
-use tidegate_client::abi::{OverrideRequest, Registration};
+use tidegate_client::abi::{Mode, OverrideRequest, Registration};
 
 pub use file::ScenarioError;
 
@@ -69,6 +69,8 @@ pub struct Neighbour {
     pub from: Nanos,
     /// Its rate from then on.
     pub rate: f64,
+    /// Its mode; that of the first where nothing is said.
+    pub mode: Option<Mode>,
 }
 
 /// Where the settings must land in a phase.

@@ -139,6 +139,7 @@ struct RawAction {
 struct RawNeighbour {
     from_s: f64,
     rate: f64,
+    mode: Option<Mode>,
 }
 
 /// A ramp is made of steps so long: as fine as anybody looks.
@@ -302,7 +303,7 @@ impl Check<'_> {
 
     fn neighbour(&self, raw: &RawNeighbour) -> Result<Neighbour, ScenarioError> {
         self.rate("neighbour.rate", raw.rate)?;
-        Ok(Neighbour { from: self.span("neighbour.from_s", raw.from_s, 1e9)?, rate: raw.rate })
+        Ok(Neighbour { from: self.span("neighbour.from_s", raw.from_s, 1e9)?, rate: raw.rate, mode: raw.mode })
     }
 }
 
