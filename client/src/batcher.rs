@@ -1,13 +1,17 @@
 //! A bounded queue with the flush rule at its end: events go in on any thread, batches come out on the flusher's. Loses
 //! nothing: a full queue makes the sender wait, and a batch that is dropped unacknowledged is counted as lost.
 
+mod alarm;
 mod batch;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub use batch::Batch;
+
+use alarm::Alarm;
 
 use crate::abi::ReportWord;
 use crate::clock;
@@ -71,9 +75,11 @@ pub struct Batcher<T> {
 }
 
 struct Shared<T> {
+    /// Held by the thread that waits for a batch; taken before the state.
+    turn: Mutex<()>,
     state: Mutex<State<T>>,
-    /// The flusher waits here: for events, for its time, for the end of the flush in flight.
-    ready: Condvar,
+    /// The flusher sleeps on it: until an event is due, a batch is full, the flush in flight has ended.
+    alarm: Alarm,
     /// Senders wait here for room.
     room: Condvar,
     capacity: Bytes,
@@ -90,6 +96,8 @@ struct State<T> {
     rule: Box<dyn Rule>,
     sink: Sink,
     flusher: Flusher,
+    /// Senders that wait for room.
+    held_up: usize,
     intake: Intake,
 }
 
@@ -99,7 +107,7 @@ struct Entry<T> {
     arrived: Nanos,
 }
 
-/// What the flusher waits for, so that a sender wakes it only when that has changed.
+/// What the flusher waits for, so that a sender sets its alarm only when that has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flusher {
     Away,
@@ -113,8 +121,9 @@ enum Intake {
 }
 
 impl<T> Batcher<T> {
-    /// A batcher with an empty queue.
-    pub fn new(options: Options) -> Self {
+    /// A batcher with an empty queue. Fails where the process may have no further file, for the flusher's timer is one.
+    pub fn new(options: Options) -> io::Result<Self> {
+        let alarm = Alarm::new()?;
         let Options { source, rule, capacity, report } = options;
         if let Some(report) = &report {
             report.set(ReportWord::QueueCapacity, capacity.0);
@@ -128,11 +137,13 @@ impl<T> Batcher<T> {
             rule,
             sink: Sink::Idle,
             flusher: Flusher::Away,
+            held_up: 0,
             intake: Intake::Open,
         };
-        let shared = Shared { state: Mutex::new(state), ready: Condvar::new(), room: Condvar::new(), capacity, report };
+        let (turn, state) = (Mutex::new(()), Mutex::new(state));
+        let shared = Shared { turn, state, alarm, room: Condvar::new(), capacity, report };
         shared.report_settings(&mut shared.lock());
-        Self { shared: Arc::new(shared) }
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Queues one event of `bytes` bytes; waits while the queue is full.
@@ -144,7 +155,7 @@ impl<T> Batcher<T> {
         let now = clock::monotonic();
         state.put(item, bytes, now);
         self.shared.report_taken(&state, Taken { events: 1, bytes: bytes.0 });
-        self.shared.wake_flusher(&mut state, now);
+        self.shared.set_alarm(&mut state, now);
         Ok(())
     }
 
@@ -168,13 +179,14 @@ impl<T> Batcher<T> {
             taken.bytes += bytes.0;
         }
         self.shared.report_taken(&state, taken);
-        self.shared.wake_flusher(&mut state, now);
+        self.shared.set_alarm(&mut state, now);
         if items.is_empty() { Ok(()) } else { Err(Closed(())) }
     }
 
     /// Waits until the rule says flush, and hands out the batch; the flush in flight ends when that is acknowledged.
-    /// `None` once the batcher is closed and empty.
+    /// `None` once the batcher is closed and empty. Of several threads that ask, one at a time waits for a batch.
     pub fn next_batch(&self) -> Option<Batch<T>> {
+        let _turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.shared.lock();
         loop {
             if state.sink != Sink::Busy && state.intake == Intake::Closed && state.queue.is_empty() {
@@ -183,15 +195,16 @@ impl<T> Batcher<T> {
             let now = clock::monotonic();
             match self.shared.decide(&mut state, now) {
                 Verdict::Flush { cause, take } => return Some(self.take(&mut state, cause, take, now)),
-                Verdict::Wait { until } => state = self.shared.wait(state, until, now),
+                Verdict::Wait { until } => state = self.shared.wait(state, until),
             }
         }
     }
 
     /// Takes no more events; what is queued is still flushed, without waiting for its time.
     pub fn close(&self) {
-        self.shared.lock().intake = Intake::Closed;
-        self.shared.ready.notify_all();
+        let mut state = self.shared.lock();
+        state.intake = Intake::Closed;
+        self.shared.wake(&mut state);
         self.shared.room.notify_all();
     }
 
@@ -220,7 +233,9 @@ impl<T> Batcher<T> {
         state.sink = Sink::Busy;
         self.shared.report_queue(state);
         self.shared.report_settings(state);
-        self.shared.room.notify_all();
+        if state.held_up > 0 {
+            self.shared.room.notify_all();
+        }
         batch
     }
 }
@@ -243,8 +258,10 @@ impl<T> Shared<T> {
         }
         let began = clock::monotonic();
         while state.intake == Intake::Open && !self.has_room(&state, bytes) {
-            self.wake_flusher(&mut state, clock::monotonic());
+            self.set_alarm(&mut state, clock::monotonic());
+            state.held_up += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.held_up -= 1;
         }
         if let Some(report) = &self.report {
             report.add(ReportWord::StalledNs, (clock::monotonic() - began).0);
@@ -270,40 +287,40 @@ impl<T> Shared<T> {
         state.rule.decide(&settings, &queue, state.sink, now)
     }
 
-    fn wait<'a>(
-        &self,
-        mut state: MutexGuard<'a, State<T>>,
-        until: Option<Nanos>,
-        now: Nanos,
-    ) -> MutexGuard<'a, State<T>> {
+    fn wait<'a>(&'a self, mut state: MutexGuard<'a, State<T>>, until: Option<Nanos>) -> MutexGuard<'a, State<T>> {
         // The first look after a flush has been taken: from here on a full batch is a batch, not a backlog.
         if state.sink == Sink::Freed {
             state.sink = Sink::Idle;
         }
         state.flusher = Flusher::Waits { until };
-        let mut state = match until {
-            None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(until) => {
-                let woken = self.ready.wait_timeout(state, (until - now).into());
-                woken.unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
+        if let Some(until) = until {
+            self.alarm.set(until);
+        }
+        drop(state);
+        // An alarm that was set after it had rung, before the flusher looked, is still to come: one look too many.
+        self.alarm.sleep();
+        let mut state = self.lock();
         state.flusher = Flusher::Away;
         state
     }
 
-    /// Wakes the flusher if it would sleep longer than the rule now says; shorter settings are found here, too.
-    fn wake_flusher(&self, state: &mut State<T>, now: Nanos) {
+    /// Sets the flusher's alarm to when the rule now wants it, if that is sooner; shorter settings are found here, too.
+    fn set_alarm(&self, state: &mut State<T>, now: Nanos) {
         let Flusher::Waits { until: planned } = state.flusher else { return };
-        let sooner = match self.decide(state, now) {
-            Verdict::Flush { .. } => true,
-            Verdict::Wait { until: None } => false,
-            Verdict::Wait { until: Some(until) } => planned.is_none_or(|planned| until < planned),
-        };
-        if sooner {
-            // Told once: until it has looked, further events need not tell it again.
-            state.flusher = Flusher::Away;
-            self.ready.notify_one();
+        match self.decide(state, now) {
+            Verdict::Flush { .. } => self.wake(state),
+            Verdict::Wait { until: Some(until) } if planned.is_none_or(|planned| until < planned) => {
+                state.flusher = Flusher::Waits { until: Some(until) };
+                self.alarm.set(until);
+            }
+            Verdict::Wait { .. } => {}
+        }
+    }
+
+    /// Wakes the flusher if it sleeps, once: until it has looked, further events need not tell it again.
+    fn wake(&self, state: &mut State<T>) {
+        if let Flusher::Waits { .. } = std::mem::replace(&mut state.flusher, Flusher::Away) {
+            self.alarm.set(Nanos(0));
         }
     }
 

@@ -18,7 +18,7 @@
 //! let path = Some(report.path().to_owned());
 //! let registration = Registration { mode: Mode::On, report: path, ..Registration::new(Knobs::default()) };
 //! let tuner = Tuner::register("ingest", registration)?;
-//! let batcher = Batcher::new(Options { report: Some(report), ..Options::tuned(tuner) });
+//! let batcher = Batcher::new(Options { report: Some(report), ..Options::tuned(tuner) })?;
 //!
 //! std::thread::scope(|threads| {
 //!     threads.spawn(|| {

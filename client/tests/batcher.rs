@@ -36,7 +36,8 @@ fn every_event_comes_out_once_and_in_order_of_its_sender() {
         rule: Box::new(small),
         capacity: Bytes(2_000),
         ..own(Bytes(500), Nanos::from_millis(1))
-    });
+    })
+    .unwrap();
     let mut next = [0; SENDERS];
     thread::scope(|scope| {
         let senders: Vec<_> = (0..SENDERS)
@@ -70,7 +71,7 @@ fn every_event_comes_out_once_and_in_order_of_its_sender() {
 
 #[test]
 fn a_closed_batcher_gives_back_what_it_does_not_take_and_flushes_what_it_has() {
-    let batcher = Batcher::new(own(Bytes(1_000), FOREVER));
+    let batcher = Batcher::new(own(Bytes(1_000), FOREVER)).unwrap();
     batcher.push("kept", Bytes(4)).unwrap();
     batcher.close();
     assert_eq!(batcher.push("late", Bytes(4)), Err(Closed("late")));
@@ -86,7 +87,7 @@ fn a_closed_batcher_gives_back_what_it_does_not_take_and_flushes_what_it_has() {
 #[test]
 fn an_event_larger_than_queue_and_batch_still_passes_alone() {
     let options = Options { capacity: Bytes(100), ..own(Bytes(10), FOREVER) };
-    let batcher = Batcher::new(Options { rule: Box::new(L0::by_settings(Bytes(50))), ..options });
+    let batcher = Batcher::new(Options { rule: Box::new(L0::by_settings(Bytes(50))), ..options }).unwrap();
     batcher.push('x', Bytes(5_000)).unwrap();
     let batch = batcher.next_batch().unwrap();
     assert_eq!((batch.events(), batch.cause()), (1, Cause::Panic));
@@ -95,7 +96,7 @@ fn an_event_larger_than_queue_and_batch_still_passes_alone() {
 
 #[test]
 fn what_gathers_behind_a_flush_in_flight_is_drained_as_one_backlog() {
-    let batcher = Batcher::new(own(Bytes(100), FOREVER));
+    let batcher = Batcher::new(own(Bytes(100), FOREVER)).unwrap();
     let push = |n: u64| (0..n).for_each(|i| batcher.push(i, Bytes(10)).unwrap());
     push(10);
     let first = batcher.next_batch().unwrap();
@@ -116,7 +117,7 @@ fn a_report_balances_events_in_with_events_out_lost_and_queued() {
         let at = 16 + 8 * w as usize;
         u64::from_ne_bytes(fs::read(&path).unwrap()[at..at + 8].try_into().unwrap())
     };
-    let batcher = Batcher::new(Options { report: Some(report), ..own(Bytes(20), FOREVER) });
+    let batcher = Batcher::new(Options { report: Some(report), ..own(Bytes(20), FOREVER) }).unwrap();
     for i in 0..2 {
         batcher.push(i, Bytes(10)).unwrap();
     }
@@ -137,7 +138,7 @@ fn a_report_balances_events_in_with_events_out_lost_and_queued() {
 #[test]
 fn once_a_flush_has_shown_its_cost_waiting_alone_begins_the_next() {
     let options = own(Bytes::from_kib(256), FOREVER);
-    let batcher = Batcher::new(Options { rule: Box::new(L0::by_waiting(Bytes::from_kib(512))), ..options });
+    let batcher = Batcher::new(Options { rule: Box::new(L0::by_waiting(Bytes::from_kib(512))), ..options }).unwrap();
     batcher.push(0, Bytes::from_kib(256)).unwrap();
     let first = batcher.next_batch().unwrap();
     assert_eq!(first.cause(), Cause::Size, "no cost is known yet");
@@ -160,7 +161,8 @@ fn time_that_senders_wait_for_room_is_reported() {
         let at = 16 + 8 * ReportWord::StalledNs as usize;
         u64::from_ne_bytes(fs::read(&path).unwrap()[at..at + 8].try_into().unwrap())
     };
-    let batcher = Batcher::new(Options { report: Some(report), capacity: Bytes(10), ..own(Bytes(10), FOREVER) });
+    let batcher =
+        Batcher::new(Options { report: Some(report), capacity: Bytes(10), ..own(Bytes(10), FOREVER) }).unwrap();
     batcher.push(0, Bytes(10)).unwrap();
     let in_flight = batcher.next_batch().unwrap();
     batcher.push(1, Bytes(10)).unwrap();
@@ -181,7 +183,7 @@ fn without_an_agent_a_tuned_batcher_runs_on_its_own_settings() {
     let dir = tempfile::tempdir().unwrap();
     let registration = Registration { lease: LeaseTerms::default(), ..Registration::new(Knobs::default()) };
     let tuner = Tuner::register_at(dir.path().join("no.sock"), "x", registration).unwrap();
-    let batcher = Batcher::new(Options::tuned(tuner));
+    let batcher = Batcher::new(Options::tuned(tuner)).unwrap();
     let began = clock::monotonic();
     for i in 0..256 {
         batcher.push(i, Bytes::from_kib(1)).unwrap();
@@ -214,7 +216,7 @@ impl Rule for ByAge {
 fn a_flusher_asleep_wakes_for_the_first_event_and_for_shorter_settings() {
     let age = Arc::new(AtomicU64::new(1_000_000));
     let rule = Box::new(ByAge(Arc::clone(&age)));
-    let batcher = Batcher::new(Options { rule, ..Options::default() });
+    let batcher = Batcher::new(Options { rule, ..Options::default() }).unwrap();
     let (tell, told) = sync_channel(1);
     let far_end = batcher.clone();
     let thread = thread::spawn(move || {
@@ -238,4 +240,60 @@ fn a_flusher_asleep_wakes_for_the_first_event_and_for_shorter_settings() {
     assert_eq!(next(), 2);
     batcher.close();
     thread.join().unwrap();
+}
+
+/// How often this thread has gone to sleep.
+fn sleeps() -> u64 {
+    let status = fs::read_to_string("/proc/thread-self/status").expect("a thread has a status");
+    let count = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:")).expect("it counts switches");
+    count.trim().parse().expect("a count is a number")
+}
+
+#[test]
+fn a_flusher_sleeps_once_for_a_flush_that_an_event_begins() {
+    const FLUSHES: u64 = 60;
+    let batcher = Batcher::new(own(Bytes::from_kib(64), Nanos::from_millis(2))).unwrap();
+    let flusher = batcher.clone();
+    let slept = thread::spawn(move || {
+        let before = sleeps();
+        while let Some(batch) = flusher.next_batch() {
+            batch.acknowledge();
+        }
+        sleeps() - before
+    });
+    for n in 0..FLUSHES {
+        batcher.push(n, Bytes(1)).unwrap();
+        while batcher.queued().0 > 0 {
+            thread::park_timeout(Duration::from_micros(200));
+        }
+    }
+    batcher.close();
+    let sleeps = slept.join().unwrap();
+    assert!(sleeps <= FLUSHES + FLUSHES / 3, "{sleeps} sleeps for {FLUSHES} flushes");
+}
+
+#[test]
+fn threads_that_ask_for_batches_side_by_side_share_them_out_and_all_end() {
+    const EVENTS: u64 = 300;
+    let batcher = Batcher::new(own(Bytes(10), FOREVER)).unwrap();
+    let flushers: Vec<_> = (0..3)
+        .map(|_| {
+            let batcher = batcher.clone();
+            thread::spawn(move || {
+                let mut taken = Vec::new();
+                while let Some(batch) = batcher.next_batch() {
+                    taken.extend_from_slice(batch.items());
+                    batch.acknowledge();
+                }
+                taken
+            })
+        })
+        .collect();
+    for n in 0..EVENTS {
+        batcher.push(n, Bytes(5)).unwrap();
+    }
+    batcher.close();
+    let mut taken: Vec<u64> = flushers.into_iter().flat_map(|f| f.join().unwrap()).collect();
+    taken.sort_unstable();
+    assert_eq!(taken, (0..EVENTS).collect::<Vec<_>>());
 }

@@ -146,7 +146,7 @@ fn per_second(records: usize, begin: Nanos) -> f64 {
 fn batch(records: &[Vec<u8>]) -> Result<f64> {
     let settings = Settings { batch: Bytes(BATCH as u64), interval: Nanos::from_millis(1_000) };
     let rule = Box::new(L0::by_settings(settings.batch));
-    let batcher: Batcher<&[u8]> = Batcher::new(Options { source: Source::Own(settings), rule, ..Options::default() });
+    let batcher: Batcher<&[u8]> = Batcher::new(Options { source: Source::Own(settings), rule, ..Options::default() })?;
     let (mut read, mut raw, mut done) = (VecDeque::new(), Vec::with_capacity(BATCH), 0);
     let begin = clock::monotonic();
     for chunk in records.chunks(256) {

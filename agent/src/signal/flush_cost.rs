@@ -3,7 +3,8 @@
 //!
 //! Least squares with forgetting. The slope is taken from whichever knows it better: the newest flushes as they lie, or the
 //! spread inside each span over a far longer time, which a fixed cost that moves from span to span cannot bend. A span far
-//! off the line weighs less; two in a row to the same side are a sink that has changed, and the level starts from them.
+//! off the line waits for the next one. Two in a row to the same side are a sink that has changed, and the level starts from
+//! the second, because the first may hold flushes of both. Alone it was a stall: it weighs less, and bends no slope.
 
 use crate::aggregate::report::ReportDelta;
 use crate::signal::line::{Level, Spread};
@@ -102,11 +103,12 @@ pub struct FlushCostTracker {
     suspect: Option<Suspect>,
 }
 
-/// A span off the line, and on which side.
+/// A span off the line, on which side, and what it weighs if it stays alone.
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
     span: Level,
     is_slower: bool,
+    weight: f64,
 }
 
 /// Sizes that differ by less than this share of their mean are one size.
@@ -136,21 +138,26 @@ impl FlushCostTracker {
         let spread = Spread::inside(&span);
         let off = self.off(&span);
         let suspect = self.suspect.take();
-        let Some((is_slower, weight)) = off else {
-            self.fold(&span, spread);
-            return false;
-        };
-        if let Some(before) = suspect.filter(|s| s.is_slower == is_slower) {
-            self.level = before.span;
-            self.level.add(&span);
+        if let (Some(before), Some(newest)) = (suspect, off)
+            && before.is_slower == newest.is_slower
+        {
+            self.level = span;
+            if span.n <= FEWEST {
+                self.level.add(&before.span);
+            }
             self.spread.scale(KEPT_AT_CHANGE);
             self.spread.add(&spread);
             return true;
         }
-        self.suspect = Some(Suspect { span, is_slower });
-        let mut light = span;
-        light.scale(weight);
-        self.fold(&light, spread);
+        if let Some(alone) = suspect {
+            let mut light = alone.span;
+            light.scale(alone.weight);
+            self.fold(&light, Spread::default());
+        }
+        match off {
+            Some(suspect) => self.suspect = Some(suspect),
+            None => self.fold(&span, spread),
+        }
         false
     }
 
@@ -178,8 +185,8 @@ impl FlushCostTracker {
         self.spread.add(&spread);
     }
 
-    /// Which side of the line `span` is off to, and what it still weighs.
-    fn off(&self, span: &Level) -> Option<(bool, f64)> {
+    /// `span`, if it is off the line.
+    fn off(&self, span: &Level) -> Option<Suspect> {
         let known = self.value().filter(|known| known.flushes >= FEWEST_FOR_LINE)?;
         let (size, mean_size) = (span.mean_kib(), known.mean_bytes / 1_024.0);
         let slope_error = known.line.map_or(0.0, |line| line.per_kib_error_us / 1_000.0 * (size - mean_size));
@@ -198,7 +205,11 @@ impl FlushCostTracker {
         let expected = took.clamp(least, most);
         let limit = OFF_ERRORS * error + OFF_SHARE * expected;
         let residual = took - expected;
-        (residual.abs() > limit).then(|| (residual > 0.0, limit / residual.abs()))
+        (residual.abs() > limit).then(|| Suspect {
+            span: *span,
+            is_slower: residual > 0.0,
+            weight: limit / residual.abs(),
+        })
     }
 
     /// The line, where the sizes are spread enough for its fixed part to be known.

@@ -104,7 +104,7 @@ impl<T> Drop for Batch<T> {
             if self.end == End::Acknowledged {
                 state.flush_cost.observe(Bytes(self.bytes), now - self.began);
             }
+            self.shared.wake(&mut state);
         }
-        self.shared.ready.notify_all();
     }
 }

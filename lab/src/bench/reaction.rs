@@ -271,7 +271,7 @@ fn panic_flushes(rounds: usize) -> Result<Vec<Nanos>> {
         capacity: Bytes(1_000_000),
         report: None,
     };
-    let batcher: Batcher<u32> = Batcher::new(options);
+    let batcher: Batcher<u32> = Batcher::new(options)?;
     let (out, flushes) = sync_channel(1);
     let of_flusher = batcher.clone();
     let taker = thread::spawn(move || {

@@ -25,7 +25,7 @@ pub(crate) struct CompareArgs {
     /// one, and one policy under two names is the A/A
     #[arg(long, value_delimiter = ',', default_value = "fixed,greedy,l0,model")]
     pub(crate) policies: Vec<Contender>,
-    /// Where they flush to: tcp:DELAY, file, postgres or redis
+    /// Where they flush to: tcp:DELAY (tcp:1ms@0s,10ms@4s changes it), file, postgres or redis
     #[arg(long, default_value = "tcp:10ms")]
     pub(crate) sink: Downstream,
     /// Rates and spans, RATExSPAN separated by commas

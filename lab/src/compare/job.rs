@@ -42,8 +42,16 @@ impl FromStr for Downstream {
         match text.split_once(':') {
             None if text == "file" => Ok(Self::File),
             None if text == "postgres" || text == "redis" => Ok(Self::Server(text.into())),
+            Some(("tcp", steps)) if steps.contains('@') => {
+                let steps: Steps = steps.parse()?;
+                let delay = steps.0.first().map_or(Nanos(0), |step| step.fixed);
+                Ok(Self::Tcp { delay, steps })
+            }
             Some(("tcp", delay)) => Ok(Self::Tcp { delay: parse_span(delay)?, steps: Steps::default() }),
-            _ => Err(format!("sink {text:?}: want tcp:DELAY, file, postgres or redis, like tcp:2ms")),
+            _ => Err(format!(
+                "sink {text:?}: want tcp:DELAY, file, postgres or redis, like tcp:2ms, or tcp:1ms@0s,10ms@4s for a delay \
+                 that changes"
+            )),
         }
     }
 }
@@ -174,10 +182,10 @@ mod tests {
 
     #[test]
     fn sinks_are_read_as_they_are_written() {
-        for text in ["tcp:2000us", "file", "postgres", "redis"] {
+        for text in ["tcp:2000us", "tcp:1000us@0us,10000us@4000000us", "file", "postgres", "redis"] {
             assert_eq!(text.parse::<Downstream>().map(|d| d.to_string()), Ok(text.to_owned()));
         }
-        for bad in ["", "tcp", "tcp:2", "udp:2ms", "files"] {
+        for bad in ["", "tcp", "tcp:2", "tcp:2ms@", "udp:2ms", "files"] {
             assert!(bad.parse::<Downstream>().is_err(), "{bad:?} was taken");
         }
     }

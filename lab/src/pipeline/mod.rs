@@ -197,7 +197,7 @@ fn make_batcher(args: &PipelineArgs) -> Result<Made> {
         }
     };
     let path = report.as_ref().map(|r| r.path().to_owned());
-    let batcher = Batcher::new(Options { report, capacity: Bytes(args.queue), ..options });
+    let batcher = Batcher::new(Options { report, capacity: Bytes(args.queue), ..options })?;
     Ok(Made { batcher, tuner, report: path, switches })
 }
 

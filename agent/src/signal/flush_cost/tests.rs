@@ -135,6 +135,28 @@ fn a_changed_sink_is_followed_from_the_second_span_on() {
 }
 
 #[test]
+fn a_span_that_holds_flushes_of_both_sinks_bends_no_slope() {
+    let (mut tracker, mut lots) = (FlushCostTracker::default(), Lots(5));
+    for _ in 0..40 {
+        tracker.observe(&span(&mut lots, 20, (5 << 10, 600), 1_200, 0, 100));
+    }
+    // In the middle of it each flush takes 10 ms, and so each holds more.
+    let old = [(5_400, 1_210), (5_300, 1_260), (5_500, 1_230), (5_350, 1_240)];
+    let new = [(5_400, 10_240), (26_000, 10_190), (26_500, 10_260)];
+    assert!(!tracker.observe(&sums(old.into_iter().chain(new))));
+    let meanwhile = tracker.value().unwrap();
+    assert!((meanwhile.mean_ms - 1.25).abs() < 0.05, "one span proves nothing: {meanwhile:?}");
+    assert!(tracker.observe(&span(&mut lots, 7, (26 << 10, 600), 10_200, 0, 100)));
+    for spans in 0..20 {
+        let cost = tracker.value().unwrap();
+        assert!((cost.at_ms(26_900.0) - 10.25).abs() < 0.1, "{spans}: {cost:?}");
+        let fixed = cost.line.map_or(cost.mean_ms, |line| line.fixed_ms);
+        assert!((fixed - 10.25).abs() < 1.0, "{spans}: {cost:?}");
+        tracker.observe(&span(&mut lots, 7, (26 << 10, 600), 10_200, 0, 100));
+    }
+}
+
+#[test]
 fn one_stalled_flush_does_not_become_the_cost() {
     let (mut tracker, mut lots) = (FlushCostTracker::default(), Lots(1));
     for _ in 0..50 {
