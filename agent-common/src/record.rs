@@ -248,11 +248,11 @@ pub struct TaskRow {
     pub task_clock_ns: u64,
     /// Context switches.
     pub context_switches: u64,
-    /// Page faults.
+    /// Page faults, while somebody looks.
     pub page_faults: u64,
-    /// CPU cycles; needs a hardware PMU.
+    /// CPU cycles, likewise; needs a hardware PMU.
     pub cycles: u64,
-    /// Instructions; needs a hardware PMU.
+    /// Instructions, likewise.
     pub instructions: u64,
 }
 

@@ -98,12 +98,14 @@ impl Demand {
         };
         for need in needs {
             wanted.tasks.insert(need.pid);
-            wanted.flows.insert(need.pid);
             wanted.sockets.get_or_insert_default().insert(need.pid);
             widen(&mut wanted.syscalls, Some(need.pid));
             if let Some(path) = need.report {
                 let report = ReportFile { name: need.name.clone(), path: path.to_owned(), uid: need.uid };
                 wanted.reports.push(report);
+            } else {
+                // Of one that tells nothing itself; the second opinion on one that does is for those who ask for it.
+                wanted.flows.insert(need.pid);
             }
         }
         for ((what, pid), _) in self.watches.iter().filter(|(_, until)| **until > now) {
@@ -115,6 +117,11 @@ impl Demand {
                 WatchKind::Sched => widen(&mut wanted.sched, *pid),
                 WatchKind::Wakeups => wanted.wakeups = true,
                 WatchKind::SocketStacks => wanted.socket_stacks = true,
+                // Likewise found by their process.
+                WatchKind::Flows => {
+                    wanted.flows.extend(*pid);
+                    wanted.counted.extend(*pid);
+                }
             }
         }
         wanted.sockets = wanted.sockets.filter(|pids| !pids.is_empty());
@@ -187,6 +194,17 @@ mod tests {
         assert_eq!((wanted.tasks.len(), wanted.reports.len(), wanted.cpu), (1, 1, None));
         demand.watch(watch(WatchKind::Syscalls, None, 10));
         assert_eq!(demand.wanted(Nanos(0), QUIET, [need]).syscalls, Some(Scope::Host));
+    }
+
+    #[test]
+    fn flows_are_counted_for_one_that_reports_nothing_and_for_one_that_somebody_looks_at() {
+        let name = PipelineName::try_from("p".to_owned()).unwrap();
+        let reports = Need { name: &name, pid: Pid(3), uid: Uid(1), report: Some(Path::new("/r")) };
+        let silent = Need { pid: Pid(4), report: None, ..reports };
+        let mut demand = Demand::default();
+        assert_eq!(demand.wanted(Nanos(0), QUIET, [reports, silent]).flows, BTreeSet::from([Pid(4)]));
+        demand.watch(watch(WatchKind::Flows, Some(3), 10));
+        assert_eq!(demand.wanted(Nanos(9), QUIET, [reports, silent]).flows, BTreeSet::from([Pid(3), Pid(4)]));
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub enum WatchKind {
     Wakeups,
     /// Stacks of those who read from a watched socket.
     SocketStacks,
+    /// What comes in and goes out by each descriptor of a process.
+    Flows,
 }
 
 impl WatchKind {
@@ -140,6 +142,7 @@ impl WatchKind {
             Self::Sockets | Self::SocketStacks => "sockets",
             Self::Sched => "sched",
             Self::Wakeups => "wakeups",
+            Self::Flows => "flows",
         }
     }
 }

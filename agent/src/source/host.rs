@@ -8,6 +8,7 @@ use super::inbox::Inbox;
 use super::processes::Processes;
 use super::reports::Reports;
 use super::tasks::Tasks;
+use super::threads::Threads;
 use super::usage::Usages;
 use super::{EventSource, Pace, Pulled, SourceError, Wanted};
 use crate::event::{Input, RawBatch, encode};
@@ -20,6 +21,7 @@ pub struct HostSource {
     wanted: Wanted,
     reports: Reports,
     tasks: Tasks,
+    threads: Threads,
     usages: Usages,
     /// Who is who.
     pub(super) processes: Processes,
@@ -49,6 +51,7 @@ impl HostSource {
             wanted: Wanted::default(),
             reports: Reports::default(),
             tasks: Tasks::default(),
+            threads: Threads::default(),
             usages: Usages::default(),
             processes: Processes::default(),
             next_tick: monotonic() + Nanos::TICK,
@@ -117,8 +120,9 @@ impl HostSource {
             self.processes.tell(pid, now, batch);
         }
         self.reports.append(&self.wanted.reports, now, batch);
-        self.tasks.append(&self.wanted.tasks, now, batch);
-        self.usages.append(&self.wanted.tasks, now, batch);
+        let scheduled = self.threads.read(&self.wanted.tasks);
+        self.tasks.append(&scheduled, &self.wanted.counted, now, batch);
+        self.usages.append(&scheduled, now, batch);
         encode::tick(batch, now);
         self.ticks += 1;
         if self.ticks.is_multiple_of(SWEEP_EVERY) {

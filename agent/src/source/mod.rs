@@ -15,6 +15,7 @@ pub mod replay;
 pub mod reports;
 pub mod sim;
 pub mod tasks;
+pub mod threads;
 pub mod usage;
 
 use std::collections::BTreeSet;
@@ -118,8 +119,10 @@ pub struct Wanted {
     pub flows: BTreeSet<Pid>,
     /// Socket rows.
     pub sockets: Option<BTreeSet<Pid>>,
-    /// Cost counters of these processes.
+    /// What these processes cost and use.
     pub tasks: BTreeSet<Pid>,
+    /// Of them, those whose page faults, cycles and instructions are counted too.
+    pub counted: BTreeSet<Pid>,
     /// Report pages to read on each tick.
     pub reports: Vec<ReportFile>,
 }

@@ -1,24 +1,27 @@
-//! What watched processes cost, by perf events: task clock, context switches, page faults; cycles and instructions where
-//! there is a PMU.
+//! What watched processes cost: CPU time by their own clock, context switches by the scheduler's books; while somebody looks
+//! at one, page faults, and cycles and instructions where there is a PMU, by perf events. These are not for all the time:
+//! a perf event on each thread is put in and taken out with it, and a pipeline that wakes often pays a tenth of its CPU time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use agent_common::TaskRow;
+use agent_common::{NOT_TOLD, TaskRow};
 use perf_event::events::{Event, Hardware, Software};
 use perf_event::{Builder, Counter};
 use procfs::process::Process;
 
 use crate::event::{RawBatch, encode};
+use crate::source::cpu_time;
+use crate::source::threads::Scheduled;
 use crate::units::{Nanos, Pid};
 
-/// Threads of one process that are counted by perf events; a process with more is read from /proc.
+/// Threads of one process that are counted by perf events.
 const MOST_THREADS: usize = 64;
 /// Perf events in all: each is a descriptor of the agent's, and a pipeline must not use them up by starting threads.
 const MOST_EVENTS: usize = 4096;
 /// Perf events of one thread.
-const EVENTS_A_THREAD: usize = 5;
+const EVENTS_A_THREAD: usize = 3;
 
-/// Counters of the watched processes.
+/// Counters of the processes that somebody looks at.
 #[derive(Default)]
 pub struct Tasks {
     watched: HashMap<Pid, Counters>,
@@ -30,75 +33,69 @@ impl std::fmt::Debug for Tasks {
     }
 }
 
-/// One event on every thread of a process; threads that are born later are counted with their parent. Without any event
-/// the CPU time comes from /proc, in clock ticks, and the rest stays unknown.
+/// One event on every thread of a process; threads that are born later are counted with their parent.
 #[derive(Default)]
 struct Counters {
-    threads: u32,
-    task_clock: Vec<Counter>,
-    context_switches: Vec<Counter>,
     page_faults: Vec<Counter>,
     cycles: Vec<Counter>,
     instructions: Vec<Counter>,
 }
 
 impl Tasks {
-    /// Appends a row for each wanted process that can be counted.
-    pub fn append(&mut self, wanted: &BTreeSet<Pid>, now: Nanos, batch: &mut RawBatch) {
-        self.watched.retain(|pid, _| wanted.contains(pid));
-        for pid in wanted {
-            let room = MOST_EVENTS.saturating_sub(self.watched.values().map(Counters::events).sum());
-            let counters = match self.watched.entry(*pid) {
-                std::collections::hash_map::Entry::Occupied(o) => o.into_mut(),
-                std::collections::hash_map::Entry::Vacant(v) => match open(*pid, room) {
-                    Some(counters) => v.insert(counters),
-                    None => continue, // Gone, or not ours to see: its cost stays unknown.
-                },
-            };
-            encode::task(batch, now, &counters.row(*pid));
+    /// Appends a row for each process in `scheduled`; perf events are for those in `counted`.
+    pub fn append(
+        &mut self,
+        scheduled: &BTreeMap<Pid, Scheduled>,
+        counted: &BTreeSet<Pid>,
+        now: Nanos,
+        batch: &mut RawBatch,
+    ) {
+        self.watched.retain(|pid, _| counted.contains(pid));
+        for (pid, scheduled) in scheduled {
+            let Some(cpu) = cpu_time::of_process(*pid) else { continue };
+            let counters = counted.contains(pid).then(|| self.counters(*pid)).flatten();
+            encode::task(batch, now, &row(*pid, cpu, scheduled, counters));
+        }
+    }
+
+    fn counters(&mut self, pid: Pid) -> Option<&mut Counters> {
+        let room = MOST_EVENTS.saturating_sub(self.watched.values().map(Counters::events).sum());
+        match self.watched.entry(pid) {
+            std::collections::hash_map::Entry::Occupied(o) => Some(o.into_mut()),
+            std::collections::hash_map::Entry::Vacant(v) => open(pid, room).map(|counters| v.insert(counters)),
         }
     }
 }
 
 impl Counters {
     fn events(&self) -> usize {
-        let Self { threads: _, task_clock, context_switches, page_faults, cycles, instructions } = self;
-        task_clock.len() + context_switches.len() + page_faults.len() + cycles.len() + instructions.len()
-    }
-
-    fn row(&mut self, pid: Pid) -> TaskRow {
-        TaskRow {
-            pid: pid.0,
-            threads: self.threads,
-            task_clock_ns: if self.task_clock.is_empty() { cpu_time(pid) } else { sum(&mut self.task_clock) },
-            context_switches: sum(&mut self.context_switches),
-            page_faults: sum(&mut self.page_faults),
-            cycles: sum(&mut self.cycles),
-            instructions: sum(&mut self.instructions),
-        }
+        let Self { page_faults, cycles, instructions } = self;
+        page_faults.len() + cycles.len() + instructions.len()
     }
 }
 
-/// The sum over all threads; `u64::MAX` when there is no counter.
+fn row(pid: Pid, cpu: Nanos, scheduled: &Scheduled, counters: Option<&mut Counters>) -> TaskRow {
+    let (page_faults, cycles, instructions) = counters.map_or((NOT_TOLD, NOT_TOLD, NOT_TOLD), |c| {
+        (sum(&mut c.page_faults), sum(&mut c.cycles), sum(&mut c.instructions))
+    });
+    let Scheduled { threads, switches, delay_ns: _ } = *scheduled;
+    TaskRow { pid: pid.0, threads, task_clock_ns: cpu.0, context_switches: switches, page_faults, cycles, instructions }
+}
+
+/// The sum over all threads.
 fn sum(counters: &mut [Counter]) -> u64 {
     if counters.is_empty() {
-        return u64::MAX;
+        return NOT_TOLD;
     }
     counters.iter_mut().filter_map(|c| c.read().ok()).fold(0, u64::saturating_add)
 }
 
-/// CPU time of a process from /proc, `u64::MAX` when it has gone.
-fn cpu_time(pid: Pid) -> u64 {
-    let stat = i32::try_from(pid.0).ok().and_then(|pid| Process::new(pid).ok()?.stat().ok());
-    stat.map_or(u64::MAX, |s| (s.utime + s.stime).saturating_mul(1_000_000_000 / procfs::ticks_per_second()))
-}
-
+/// Nothing of a process that has gone, or is not ours to see.
 fn open(pid: Pid, room: usize) -> Option<Counters> {
     let process = Process::new(i32::try_from(pid.0).ok()?).ok()?;
     let tids: Vec<i32> = process.tasks().ok()?.filter_map(Result::ok).map(|t| t.tid).collect();
-    let plain = Counters { threads: u32::try_from(tids.len()).unwrap_or(u32::MAX), ..Counters::default() };
     if tids.len() > MOST_THREADS || tids.len() * EVENTS_A_THREAD > room {
-        return Some(plain);
+        return Some(Counters::default());
     }
     // Whole or not at all: a counter that misses a thread tells too little, and does not say so.
     let each = |event: &dyn Fn() -> Event| -> Vec<Counter> {
@@ -106,12 +103,9 @@ fn open(pid: Pid, room: usize) -> Option<Counters> {
         all.unwrap_or_default()
     };
     Some(Counters {
-        task_clock: each(&|| Software::TASK_CLOCK.into()),
-        context_switches: each(&|| Software::CONTEXT_SWITCHES.into()),
         page_faults: each(&|| Software::PAGE_FAULTS.into()),
         cycles: each(&|| Hardware::CPU_CYCLES.into()),
         instructions: each(&|| Hardware::INSTRUCTIONS.into()),
-        ..plain
     })
 }
 

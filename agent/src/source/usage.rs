@@ -1,7 +1,7 @@
 //! What watched processes use and wait for, from /proc and the cgroup hierarchy: resident memory, run-queue delay, pressure.
 //! What this host does not tell is marked as not told, never as nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,9 @@ use agent_common::{NOT_TOLD, UsageRow};
 
 use super::cgroups::hierarchy;
 use crate::event::{RawBatch, encode};
+use crate::source::threads::Scheduled;
 use crate::units::{Nanos, Pid};
 
-/// Threads of one process whose run-queue delay is read: each is a file, ten times a second.
-const MOST_THREADS: usize = 64;
 /// Ticks after which the cgroup of a process is looked up again: processes are moved seldom.
 const LOOK_AGAIN: u32 = 100;
 
@@ -35,18 +34,18 @@ impl Default for Usages {
 }
 
 impl Usages {
-    /// Appends a row for each process that lives.
-    pub fn append(&mut self, wanted: &BTreeSet<Pid>, now: Nanos, batch: &mut RawBatch) {
-        self.groups.retain(|pid, _| wanted.contains(pid));
-        if wanted.is_empty() {
+    /// Appends a row for each process in `scheduled` that lives.
+    pub fn append(&mut self, scheduled: &BTreeMap<Pid, Scheduled>, now: Nanos, batch: &mut RawBatch) {
+        self.groups.retain(|pid, _| scheduled.contains_key(pid));
+        if scheduled.is_empty() {
             return;
         }
         let host = pressure(Path::new("/proc/pressure"), str::to_owned);
-        for pid in wanted {
+        for (pid, Scheduled { delay_ns, .. }) in scheduled {
             let Some(resident) = resident(*pid, self.page) else { continue };
             let group =
                 self.group(*pid).map_or([NOT_TOLD; 6], |path| pressure(&path, |what| format!("{what}.pressure")));
-            let row = UsageRow { pid: pid.0, reserved: 0, resident, run_delay_ns: run_delay(*pid), host, group };
+            let row = UsageRow { pid: pid.0, reserved: 0, resident, run_delay_ns: *delay_ns, host, group };
             encode::usage(batch, now, &row);
         }
     }
@@ -73,22 +72,6 @@ fn resident(pid: Pid, page: u64) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{}/statm", pid.0)).ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages.saturating_mul(page))
-}
-
-/// Time that the threads of a process have waited for a CPU. Whole or not at all.
-fn run_delay(pid: Pid) -> u64 {
-    let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.0)) else { return NOT_TOLD };
-    let mut sum = 0_u64;
-    for (count, thread) in threads.flatten().enumerate() {
-        if count == MOST_THREADS {
-            return NOT_TOLD;
-        }
-        // A thread that has just ended takes its delay with it: the sum then falls, and the tick is left out.
-        let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
-        let Some(delay) = text.split_whitespace().nth(1).and_then(|word| word.parse().ok()) else { return NOT_TOLD };
-        sum = sum.saturating_add(delay);
-    }
-    sum
 }
 
 /// Totals of pressure, microseconds, from the files in `directory`.
@@ -130,10 +113,10 @@ mod tests {
     fn this_process_uses_memory_and_one_that_has_gone_is_not_told_of() {
         let me = Pid(std::process::id());
         assert!(resident(me, 4_096).unwrap() > 1 << 20);
-        assert_ne!(run_delay(me), NOT_TOLD, "this kernel keeps what its scheduler does");
         assert_eq!(resident(Pid(u32::MAX), 4_096), None);
         let mut batch = RawBatch::new();
-        Usages::default().append(&[me, Pid(u32::MAX)].into(), Nanos(1), &mut batch);
+        let scheduled = Scheduled { threads: 1, switches: 0, delay_ns: 7 };
+        Usages::default().append(&[(me, scheduled), (Pid(u32::MAX), scheduled)].into(), Nanos(1), &mut batch);
         assert_eq!(crate::event::Decoder::new(batch.bytes()).count(), 1);
     }
 }

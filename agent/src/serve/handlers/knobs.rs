@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use tidegate_client::abi::{DecisionJson, SettingsReply};
 
+use crate::event::{Input, Watch, WatchKind};
 use crate::serve::app::{App, pipeline};
 use crate::serve::feeds::{DecisionsFeed, SettingsFeed, SignalsFeed, settings_reply};
 use crate::serve::peer::Role;
@@ -14,7 +15,7 @@ use crate::serve::problem::Refusal;
 use crate::serve::query::{Args, Patience};
 use crate::serve::stream::{EVENT_STREAM, respond};
 use crate::serve::view::PipelineView;
-use crate::units::{Generation, PipelineName, Settings};
+use crate::units::{Generation, Nanos, PipelineName, Settings};
 
 /// How long to wait, and for what.
 #[derive(Debug, Deserialize)]
@@ -114,7 +115,18 @@ fn last_event(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     })
 }
 
-/// `GET /v1/pipelines/{name}/signals`: now, or each tick as an event.
+/// How long the kernel's own view of a pipeline is kept up after somebody has asked.
+const LOOKED_AT: Nanos = Nanos::from_secs(60);
+
+/// Somebody looks at a pipeline: the kernel's own view of it, beside what it reports, begins or goes on.
+pub(super) fn look_closer(app: &App, shown: &PipelineView) {
+    let until = app.now() + LOOKED_AT;
+    // An agent that is too busy to take it up still answers with what it has.
+    app.send(Input::Watch(Watch { what: WatchKind::Flows, pid: Some(shown.pid), until })).ok();
+}
+
+/// `GET /v1/pipelines/{name}/signals`: now, or each tick as an event. What the kernel alone tells of a pipeline that reports
+/// comes from the second tick after the first question on, for a minute after the last.
 pub async fn signals(
     State(app): State<App>,
     Extension(name): Extension<PipelineName>,
@@ -123,6 +135,7 @@ pub async fn signals(
 ) -> Result<Response, Refusal> {
     let view = app.view();
     let shown = pipeline(&view, &name)?;
+    look_closer(&app, shown);
     if wants_stream(&headers) {
         let place = app.watchers.take(role)?;
         return Ok(respond(&app, place, SignalsFeed::new(shown, last_event(&headers)?)));

@@ -12,6 +12,7 @@ use crate::serve::app::{App, pipeline};
 use crate::serve::body::JsonBody;
 use crate::serve::claims::{Claim, IN_ALL, PER_USER, Refused};
 use crate::serve::groups::Granted;
+use crate::serve::handlers::knobs::look_closer;
 use crate::serve::peer::{Peer, Role, Sight};
 use crate::serve::problem::Refusal;
 use crate::serve::reply::PipelineJson;
@@ -37,7 +38,10 @@ pub async fn show(
     State(app): State<App>,
     Extension(name): Extension<PipelineName>,
 ) -> Result<Json<PipelineJson>, Refusal> {
-    Ok(Json(pipeline(&app.view(), &name)?.into()))
+    let view = app.view();
+    let shown = pipeline(&view, &name)?;
+    look_closer(&app, shown);
+    Ok(Json(shown.into()))
 }
 
 /// `PUT /v1/pipelines/{name}`
