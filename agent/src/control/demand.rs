@@ -99,12 +99,13 @@ impl Demand {
         for need in needs {
             wanted.tasks.insert(need.pid);
             wanted.sockets.get_or_insert_default().insert(need.pid);
-            widen(&mut wanted.syscalls, Some(need.pid));
             if let Some(path) = need.report {
                 let report = ReportFile { name: need.name.clone(), path: path.to_owned(), uid: need.uid };
                 wanted.reports.push(report);
             } else {
-                // Of one that tells nothing itself; the second opinion on one that does is for those who ask for it.
+                // Of one that tells nothing itself; the second opinion on one that does is for those who ask for it,
+                // because every system call of its process pays for it.
+                widen(&mut wanted.syscalls, Some(need.pid));
                 wanted.flows.insert(need.pid);
             }
         }
@@ -121,6 +122,9 @@ impl Demand {
                 WatchKind::Flows => {
                     wanted.flows.extend(*pid);
                     wanted.counted.extend(*pid);
+                    if pid.is_some() {
+                        widen(&mut wanted.syscalls, *pid);
+                    }
                 }
             }
         }
@@ -190,21 +194,25 @@ mod tests {
         let need = Need { name: &name, pid: Pid(3), uid: Uid(1), report: Some(Path::new("/r")) };
         let mut demand = Demand::default();
         let wanted = demand.wanted(Nanos(0), QUIET, [need]);
-        assert_eq!(wanted.syscalls, Some(Scope::Pids(BTreeSet::from([Pid(3)]))));
+        assert_eq!(wanted.sockets, Some(BTreeSet::from([Pid(3)])));
         assert_eq!((wanted.tasks.len(), wanted.reports.len(), wanted.cpu), (1, 1, None));
         demand.watch(watch(WatchKind::Syscalls, None, 10));
         assert_eq!(demand.wanted(Nanos(0), QUIET, [need]).syscalls, Some(Scope::Host));
     }
 
     #[test]
-    fn flows_are_counted_for_one_that_reports_nothing_and_for_one_that_somebody_looks_at() {
+    fn every_call_is_counted_of_one_that_reports_nothing_and_of_one_that_somebody_looks_at() {
         let name = PipelineName::try_from("p".to_owned()).unwrap();
         let reports = Need { name: &name, pid: Pid(3), uid: Uid(1), report: Some(Path::new("/r")) };
         let silent = Need { pid: Pid(4), report: None, ..reports };
         let mut demand = Demand::default();
-        assert_eq!(demand.wanted(Nanos(0), QUIET, [reports, silent]).flows, BTreeSet::from([Pid(4)]));
+        let alone = demand.wanted(Nanos(0), QUIET, [reports, silent]);
+        assert_eq!(alone.flows, BTreeSet::from([Pid(4)]));
+        assert_eq!((alone.syscalls, alone.counted.len()), (Some(Scope::Pids(alone.flows.clone())), 0));
         demand.watch(watch(WatchKind::Flows, Some(3), 10));
-        assert_eq!(demand.wanted(Nanos(9), QUIET, [reports, silent]).flows, BTreeSet::from([Pid(3), Pid(4)]));
+        let both = demand.wanted(Nanos(9), QUIET, [reports, silent]);
+        assert_eq!(both.flows, BTreeSet::from([Pid(3), Pid(4)]));
+        assert_eq!((both.syscalls, both.counted), (Some(Scope::Pids(both.flows)), BTreeSet::from([Pid(3)])));
     }
 
     #[test]

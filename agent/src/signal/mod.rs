@@ -251,16 +251,16 @@ fn degraded(
         Some(age) if age > STALE_AFTER => found.push(Degraded::Stale(age)),
         Some(_) => {}
     }
-    let continuity =
-        [("system calls", pipeline.syscalls.map(|s| s.continuity)), ("task cost", pipeline.task.map(|t| t.continuity))];
     // Rows come when something changed: without activity their absence is no sign of anything.
     let active = pipeline.report.as_ref().is_some_and(|r| r.events_in > 0 || r.flushes > 0);
-    for (what, continuity) in continuity {
-        match continuity {
-            None if active => found.push(Degraded::Missing(what)),
-            Some(Continuity::Reset) => found.push(Degraded::Reset(what)),
-            None | Some(Continuity::Whole) => {}
-        }
+    match pipeline.task.map(|t| t.continuity) {
+        None if active => found.push(Degraded::Missing("task cost")),
+        Some(Continuity::Reset) => found.push(Degraded::Reset("task cost")),
+        None | Some(Continuity::Whole) => {}
+    }
+    // System calls are counted while somebody looks: their absence is no sign either.
+    if pipeline.syscalls.is_some_and(|s| s.continuity == Continuity::Reset) {
+        found.push(Degraded::Reset("system calls"));
     }
     if let Some(usage) = pipeline.usage.filter(|usage| usage.span > Nanos(0)) {
         // The first row is a baseline; from the second on what is absent is not told here.
