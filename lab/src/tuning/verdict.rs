@@ -131,12 +131,19 @@ fn against_regime(done: &Done) -> Vec<Verdict> {
     if !done.digest.has("regime") {
         return Vec::new();
     }
+    // The regimes know no cap: where they go beyond ours, their p99 is bought with it.
+    let beyond = |phase: &String| {
+        let row = done.digest.row("regime", phase, Part::Settled, Weighting::Event)?;
+        (row.busy > BUSY_CAP).then(|| format!("the regimes go beyond the cap in {phase}: busy {:.2}", row.busy))
+    };
+    let spent: Vec<String> = done.digest.groups.iter().filter_map(beyond).collect();
     let one = |(weighting, by): (Weighting, &str)| {
         let ratio = done.digest.ratio((OURS, "regime"), (ALL, Part::Whole, weighting), Figure::P99);
-        let remark = match ratio {
-            Some(r) if r.low() <= 1.0 && r.high() >= 1.0 => "the interval holds 1: not told apart".to_owned(),
-            _ => String::new(),
+        let apart = match ratio {
+            Some(r) if r.low() <= 1.0 && r.high() >= 1.0 => vec!["the interval holds 1: not told apart".to_owned()],
+            _ => Vec::new(),
         };
+        let remark = [apart, spent.clone()].concat().join("; ");
         let asked = format!("p99 over the three regimes, by {by}: below 1");
         verdict(done, asked, show(ratio), ratio.map(|r| r.median < 1.0), remark)
     };
