@@ -264,7 +264,7 @@ fn a_flusher_sleeps_once_for_a_flush_that_an_event_begins() {
     for n in 0..FLUSHES {
         batcher.push(n, Bytes(1)).unwrap();
         while batcher.queued().0 > 0 {
-            thread::park_timeout(Duration::from_micros(200));
+            thread::park_timeout(Duration::from_millis(1));
         }
     }
     batcher.close();

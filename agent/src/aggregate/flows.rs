@@ -156,11 +156,11 @@ fn flushes_since(now: &FlowFlushes, then: &FlowFlushes) -> Option<FlowFlushes> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use agent_common::{FLOW_ANSWERED, FLOW_READS, FLOW_WRITES, FlowKey};
 
-    fn row(fd: u32, ended_ns: u64, first_ns: u64, written: u64) -> FlowRow {
+    pub(in crate::aggregate) fn row(fd: u32, ended_ns: u64, first_ns: u64, written: u64) -> FlowRow {
         let mut stats = FlowStats { first_ns, ..FlowStats::ZERO };
         stats.ways[FLOW_WRITES] = FlowCalls { calls: written / 10, bytes: written, ..FlowCalls::ZERO };
         stats.flushes[FLOW_ANSWERED] = FlowFlushes {

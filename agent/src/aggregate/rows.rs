@@ -55,6 +55,12 @@ pub struct TaskDelta {
     pub cpu_ns: Option<u64>,
     /// Context switches.
     pub switches: Option<u64>,
+    /// Page faults, while somebody looks.
+    pub page_faults: Option<u64>,
+    /// CPU cycles, likewise.
+    pub cycles: Option<u64>,
+    /// Instructions, likewise.
+    pub instructions: Option<u64>,
     /// Whether the counters only rose.
     pub continuity: Continuity,
 }
@@ -174,11 +180,17 @@ impl TaskRows {
         let total = self.tick.entry(pid).or_insert(TaskDelta {
             cpu_ns: Some(0),
             switches: Some(0),
+            page_faults: Some(0),
+            cycles: Some(0),
+            instructions: Some(0),
             continuity: Continuity::Whole,
         });
         let pairs = [
             (&mut total.cpu_ns, then.task_clock_ns, row.task_clock_ns),
             (&mut total.switches, then.context_switches, row.context_switches),
+            (&mut total.page_faults, then.page_faults, row.page_faults),
+            (&mut total.cycles, then.cycles, row.cycles),
+            (&mut total.instructions, then.instructions, row.instructions),
         ];
         for (sum, then, now) in pairs {
             *sum = match (*sum, counted(then), counted(now)) {
@@ -314,6 +326,7 @@ mod tests {
         tasks.observe(Nanos(2), task(5, u64::MAX));
         let delta = tasks.cut()[&Pid(7)];
         assert_eq!((delta.cpu_ns, delta.switches, delta.continuity), (Some(4), None, Continuity::Whole));
+        assert_eq!((delta.page_faults, delta.cycles, delta.instructions), (Some(0), None, None));
     }
 
     #[test]

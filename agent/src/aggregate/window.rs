@@ -3,7 +3,7 @@
 //! A window is cut by a `Tick` event and covers what came before it. Everything is bounded; what does not fit makes
 //! room and is counted. A fact that did not arrive is absent from the window, never zero.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use agent_common::{SocketRow, SyscallRow};
@@ -18,7 +18,7 @@ use crate::aggregate::rows::{SocketRows, SocketTotals, SyscallRows, SyscallTotal
 use crate::aggregate::stacks::StackCounts;
 use crate::aggregate::table::Table;
 use crate::aggregate::usage::{UsageDelta, UsageRows};
-use crate::event::{Body, Event, Input, Mapping, Process};
+use crate::event::{Body, Event, Input, Mapping, Process, Watch, WatchKind};
 use crate::units::{Nanos, Pid, PipelineName};
 
 /// How much is kept.
@@ -87,7 +87,8 @@ pub struct PipelineWindow {
     pub syscalls: Option<SyscallTotals>,
     /// Sockets of its process.
     pub sockets: Option<SocketTotals>,
-    /// What moved through the descriptors of its process that were used; absent before the kernel has told of any.
+    /// What moved through the descriptors of its process that were used; absent before the kernel has told of any,
+    /// and while nobody looks at a pipeline that reports.
     pub flows: Option<Vec<FlowDelta>>,
 }
 
@@ -105,6 +106,8 @@ pub struct Aggregator {
     flows: FlowRows,
     tasks: TaskRows,
     usages: UsageRows,
+    /// Processes whose descriptors somebody has asked for, and until when.
+    looked_at: BTreeMap<Pid, Nanos>,
     processes: Table<Pid, Process>,
     pipelines: BTreeMap<PipelineName, Reporter>,
     mappings: VecDeque<Mapping>,
@@ -126,6 +129,7 @@ impl Aggregator {
             flows: FlowRows::with_capacity(limits.flows),
             tasks: TaskRows::with_capacity(limits.processes),
             usages: UsageRows::with_capacity(limits.pipelines),
+            looked_at: BTreeMap::new(),
             processes: Table::with_capacity(limits.processes),
             pipelines: BTreeMap::new(),
             mappings: VecDeque::new(),
@@ -230,10 +234,10 @@ impl Aggregator {
 
     fn input(&mut self, time: Nanos, input: &Input) {
         match input {
-            Input::Register { name, pid, .. } => {
+            Input::Register { name, pid, registration, .. } => {
                 if self.pipelines.len() < self.limits.pipelines || self.pipelines.contains_key(name) {
                     // The counters start anew with a registration, also when it is the same process again.
-                    self.pipelines.insert(name.clone(), Reporter::new(*pid));
+                    self.pipelines.insert(name.clone(), Reporter::new(*pid, registration.watch.is_some()));
                 }
             }
             Input::Gone { name } => {
@@ -241,7 +245,9 @@ impl Aggregator {
             }
             Input::Report { name, report } => self.reporter(name, |reporter| reporter.posted(time, report)),
             Input::Ack { name, ack } => self.reporter(name, |reporter| reporter.acknowledged(*ack)),
-            Input::Override { .. }
+            Input::Watch(Watch { what: WatchKind::Flows, pid: Some(pid), until }) => self.look_at(*pid, *until),
+            Input::Watch(_)
+            | Input::Override { .. }
             | Input::Bound { .. }
             | Input::RollBack { .. }
             | Input::SetMode { .. }
@@ -249,8 +255,14 @@ impl Aggregator {
             | Input::Lease { .. }
             | Input::CpuBudget { .. }
             | Input::Pause
-            | Input::Resume
-            | Input::Watch(_) => {}
+            | Input::Resume => {}
+        }
+    }
+
+    fn look_at(&mut self, pid: Pid, until: Nanos) {
+        if self.pipelines.values().any(|r| r.pid == pid) {
+            let end = self.looked_at.entry(pid).or_default();
+            *end = (*end).max(until);
         }
     }
 
@@ -263,10 +275,15 @@ impl Aggregator {
 
     fn cut(&mut self, now: Nanos) -> Window {
         self.profiles.tick(now);
-        let watched: std::collections::BTreeSet<Pid> = self.pipelines.values().map(|r| r.pid).collect();
+        let watched: BTreeSet<Pid> = self.pipelines.values().map(|r| r.pid).collect();
         let syscalls = self.syscalls.cut(|pid| watched.contains(&pid));
         let sockets = self.sockets.cut(|pid| watched.contains(&pid));
-        let flows = self.flows.cut(|pid| watched.contains(&pid));
+        self.looked_at.retain(|pid, until| *until > now && watched.contains(pid));
+        let alone = self.pipelines.values().filter(|r| r.is_silent).map(|r| r.pid);
+        let counted: BTreeSet<Pid> = alone.chain(self.looked_at.keys().copied()).collect();
+        // What is not counted is not known: it is no idleness.
+        let mut flows = self.flows.cut(|pid| counted.contains(&pid));
+        flows.retain(|pid, _| counted.contains(pid));
         let tasks = self.tasks.cut();
         let usages = self.usages.cut();
         let pipelines = self
@@ -293,6 +310,7 @@ impl Aggregator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::flows::tests::row;
     use crate::event::{Decoder, RawBatch, encode};
     use crate::source::sim::page;
     use crate::units::Uid;
@@ -350,6 +368,24 @@ mod tests {
         assert_eq!(deltas, [None, Some((17, 100)), None, None, Some((70, 340))]);
         assert_eq!(seen[3].pipelines[&name()].fault, Some(ReportFault::Size(17)));
         assert_eq!((seen[4].start, seen[4].end), (Nanos(400), Nanos(500)));
+    }
+
+    #[test]
+    fn descriptors_that_nobody_looks_at_any_more_are_unknown_not_idle() {
+        let mut batch = RawBatch::new();
+        register(&mut batch);
+        let watch = Watch { what: WatchKind::Flows, pid: Some(Pid(7)), until: Nanos(250) };
+        encode::input(&mut batch, Nanos(1), &Input::Watch(watch));
+        for time in [100, 200, 300, 400] {
+            if time == 100 {
+                encode::flow(&mut batch, Nanos(time), &row(4, 0, 50, 9));
+            }
+            encode::tick(&mut batch, Nanos(time));
+        }
+        let seen = windows(&mut Aggregator::new(Limits::default(), Nanos(0)), &batch);
+        let known: Vec<Option<usize>> =
+            seen.iter().map(|w| w.pipelines[&name()].flows.as_ref().map(Vec::len)).collect();
+        assert_eq!(known, [Some(1), Some(0), None, None]);
     }
 
     fn told(counts: &[u64]) -> Vec<Option<u64>> {

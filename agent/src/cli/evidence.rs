@@ -75,24 +75,34 @@ fn role(what: &str, descriptor: Option<&DescriptorJson>, why: &str) -> Vec<Strin
 
 /// What the process uses and waits for, a line each for itself, its cgroup and the host.
 fn usage(usage: &UsageJson) -> Vec<String> {
-    let UsageJson { cpu_cores, switches_per_s, resident_bytes, run_delay, host_pressure, group_pressure } = usage;
-    let known = |parts: [(&str, Option<String>); 4]| {
-        let told = parts.into_iter().filter_map(|(what, value)| Some(format!("{what} {}", value?)));
+    let UsageJson {
+        cpu_cores,
+        switches_per_s,
+        resident_bytes,
+        run_delay,
+        page_faults_per_s,
+        instructions_per_cycle,
+        host_pressure,
+        group_pressure,
+    } = usage;
+    let known = |parts: &[(&str, Option<String>)]| {
+        let told = parts.iter().filter_map(|(what, value)| Some(format!("{what} {}", value.as_ref()?)));
         told.collect::<Vec<_>>().join(", ")
     };
-    let own = known([
+    let own = known(&[
         ("CPU", cpu_cores.map(|cores| format!("{cores:.3} cores"))),
         ("memory", resident_bytes.map(bytes)),
         ("waiting for a CPU", run_delay.map(percent)),
         ("switches", switches_per_s.map(|n| format!("{}/s", rounded(n)))),
+        ("page faults", page_faults_per_s.map(|n| format!("{}/s", rounded(n)))),
+        ("instructions", instructions_per_cycle.map(|n| format!("{n:.2}/cycle"))),
     ]);
     let pressure = |whose: &str, of: &Option<PressureJson>| {
         let of = of.as_ref()?;
-        let told = known([
+        let told = known(&[
             ("CPU", of.cpu_some.map(percent)),
             ("memory", of.memory_some.map(percent)),
             ("disk", of.io_some.map(percent)),
-            ("", None),
         ]);
         Some(format!("pressure {whose}: {told}"))
     };

@@ -139,8 +139,11 @@ fn detail(out: &mut impl Write, p: &PipelineJson) -> std::io::Result<()> {
     if let Some(evidence) = super::evidence::shown(&p.signals) {
         writeln!(out)?;
         evidence.lines().try_for_each(|line| writeln!(out, "  {line}"))?;
-    } else if p.registration.report.is_some() && p.signals.degraded.is_empty() {
-        writeln!(out, "\n  what the kernel alone tells of it is gathered from now on, for a minute: ask again")?;
+    } else if p.registration.watch.is_none() && p.signals.degraded.is_empty() {
+        writeln!(
+            out,
+            "\n  what the kernel alone tells of it is gathered from now on, where this host allows it: ask again"
+        )?;
     }
     Ok(())
 }

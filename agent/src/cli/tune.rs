@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Method;
-use tidegate_client::abi::{Knobs, Objective, OverrideRequest, Registration, WatchedProcess};
+use tidegate_client::abi::{
+    BoundRange, BoundsRequest, Knobs, Mode, ModeRequest, Objective, OverrideRequest, Registration, WatchedProcess,
+};
 
 use super::client::{AgentAt, ask, get};
 use super::pipelines::{list, pipeline_path};
@@ -13,10 +15,11 @@ use super::watching::Output;
 use super::why::{draw, why};
 use crate::serve::reply::{HealthJson, PipelineJson};
 
-/// Say why settings are what they are; pin or free them, pause or resume all tuning
+/// Say why settings are what they are; pin, free, bound or roll them back, pause or resume all tuning
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Owners may ask why, and watch processes of their own; pin, free, pause and resume are for root.
+    after_help = "Owners may ask why, set mode and bounds of their pipelines, and watch processes of their own; the rest is \
+                  for root and for the group tidegate-tune.
 
 Examples:
   tidegate tune why ingest
@@ -24,6 +27,9 @@ Examples:
   tidegate tune watch shipper --pid 4242 --event-bytes 512
   sudo tidegate tune pin ingest --batch-bytes 262144 --flush-interval 20ms --for 10m
   sudo tidegate tune free ingest
+  tidegate tune mode ingest canary
+  tidegate tune bounds ingest --flush-interval 2ms..50ms
+  sudo tidegate tune roll-back ingest
   sudo tidegate tune pause"
 )]
 pub struct TuneArgs {
@@ -77,6 +83,30 @@ enum What {
         /// Its name
         name: String,
     },
+    /// Say whether the agent may act on a pipeline
+    Mode {
+        /// Its name
+        name: String,
+        /// observe: advice only; canary: on trial; on: applied; manual: hands off
+        #[arg(value_parser = mode)]
+        mode: Mode,
+    },
+    /// Narrow what the agent may choose from, within what the pipeline registered
+    Bounds {
+        /// Its name
+        name: String,
+        /// Batch size, bytes, such as 4096..262144
+        #[arg(long, value_name = "MIN..MAX", value_parser = bytes_range, required_unless_present = "flush_interval")]
+        batch_bytes: Option<BoundRange>,
+        /// Flush interval, such as 500us..50ms
+        #[arg(long, value_name = "MIN..MAX", value_parser = span_range)]
+        flush_interval: Option<BoundRange>,
+    },
+    /// Take the newest change of a pipeline back
+    RollBack {
+        /// Its name
+        name: String,
+    },
     /// Look at a process that was never changed: advice from what the kernel tells of it, for as long as it runs
     Watch {
         /// A name for it
@@ -125,6 +155,20 @@ pub fn run(args: &TuneArgs) -> anyhow::Result<()> {
             ask(socket, Method::DELETE, &pipeline_path(name, "/override"), None)?;
             done(format!("{name} is the agent's again"))
         }
+        What::Mode { name, mode } => {
+            let request = serde_json::to_vec(&ModeRequest { mode: *mode })?;
+            ask(socket, Method::POST, &pipeline_path(name, "/mode"), Some(request))?;
+            done(format!("{name}: {}", told(*mode)))
+        }
+        What::Bounds { name, batch_bytes, flush_interval } => {
+            let request = BoundsRequest { batch_bytes: *batch_bytes, flush_interval_us: *flush_interval };
+            ask(socket, Method::PUT, &pipeline_path(name, "/bounds"), Some(serde_json::to_vec(&request)?))?;
+            done(format!("{name} has these bounds from now on; `tidegate pipelines show {name}` shows them"))
+        }
+        What::RollBack { name } => {
+            ask(socket, Method::POST, &pipeline_path(name, "/rollback"), None)?;
+            done(format!("{name} gets its last settings but one; `tidegate tune why {name}` shows them"))
+        }
         What::Watch { name, pid, event_bytes, p99 } => {
             let request = watch(*pid, *event_bytes, *p99);
             ask(socket, Method::PUT, &pipeline_path(name, ""), Some(serde_json::to_vec(&request)?))?;
@@ -155,6 +199,15 @@ fn watch(pid: u32, event_bytes: Option<u64>, p99: Option<Duration>) -> Registrat
     Registration { objective, watch, ..Registration::new(Knobs::default()) }
 }
 
+fn told(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Observe => "decisions are advice, the pipeline runs on its own settings",
+        Mode::Canary => "decisions are applied on trial",
+        Mode::On => "decisions are applied",
+        Mode::Manual => "the agent keeps its hands off",
+    }
+}
+
 fn status(at: &AgentAt, output: Output) -> anyhow::Result<()> {
     let pipelines: Vec<PipelineJson> = get(&at.socket, "/v1/pipelines")?;
     let mut out = std::io::stdout().lock();
@@ -168,6 +221,28 @@ fn status(at: &AgentAt, output: Output) -> anyhow::Result<()> {
         writeln!(out, "{}", list(&pipelines))?;
     }
     Ok(())
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    serde_json::from_value(text.into()).map_err(|_unknown| "want observe, canary, on or manual".to_owned())
+}
+
+/// A range of bytes such as `4096..262144`.
+fn bytes_range(text: &str) -> Result<BoundRange, String> {
+    let bytes = |text: &str| text.parse().map_err(|_no_number| "want whole bytes".to_owned());
+    range(text, bytes, "4096..262144")
+}
+
+/// A range of spans such as `500us..50ms`, in microseconds.
+fn span_range(text: &str) -> Result<BoundRange, String> {
+    range(text, |text| span(text).map(|s| u64::try_from(s.as_micros()).unwrap_or(u64::MAX)), "500us..50ms")
+}
+
+fn range(text: &str, one: impl Fn(&str) -> Result<u64, String>, like: &str) -> Result<BoundRange, String> {
+    let want = || format!("want MIN..MAX, the smaller first, such as {like}");
+    let (min, max) = text.split_once("..").ok_or_else(want)?;
+    let range = BoundRange { min: one(min)?, max: one(max)? };
+    if range.min <= range.max { Ok(range) } else { Err(want()) }
 }
 
 /// A span such as `20ms`, `500us`, `10m`.
@@ -200,5 +275,21 @@ mod tests {
         for bad in ["", "20", "ms", "0ms", "-1s", "1.5s", "99999999999999h"] {
             assert!(span(bad).is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn ranges_name_both_ends_the_smaller_first() {
+        assert_eq!(span_range("500us..50ms"), Ok(BoundRange { min: 500, max: 50_000 }));
+        assert_eq!(bytes_range("1..1"), Ok(BoundRange { min: 1, max: 1 }));
+        for bad in ["", "5ms", "50ms..5ms", "..5ms", "1..2"] {
+            assert!(span_range(bad).is_err(), "{bad:?} was taken");
+        }
+        assert!(bytes_range("2..1").is_err_and(|e| e.contains("4096..262144")));
+    }
+
+    #[test]
+    fn modes_are_named_as_a_registration_names_them() {
+        assert_eq!(mode("canary"), Ok(Mode::Canary));
+        assert!(mode("off").is_err_and(|e| e.contains("observe, canary, on or manual")));
     }
 }

@@ -56,6 +56,8 @@ pub struct Need<'a> {
     pub uid: Uid,
     /// Its report page, if it writes one.
     pub report: Option<&'a Path>,
+    /// It was never changed, and tells nothing of itself.
+    pub is_silent: bool,
 }
 
 /// The watches in force.
@@ -69,16 +71,23 @@ impl Demand {
     pub fn watch(&mut self, watch: Watch) {
         let key = (watch.what, watch.pid);
         if self.watches.len() >= MAX_WATCHES && !self.watches.contains_key(&key) {
-            let first = self.watches.iter().min_by_key(|(key, until)| (**until, **key)).map(|(key, _)| *key);
-            first.and_then(|key| self.watches.remove(&key));
+            // A look at a pipeline, which every listing is, makes room for a question that somebody waits for, never the
+            // other way round.
+            let looks = |what: WatchKind| what == WatchKind::Flows;
+            let may_go = |(held, _): &(&(WatchKind, Option<Pid>), &Nanos)| looks(held.0) || !looks(key.0);
+            let rank = |(held, until): &(&(WatchKind, Option<Pid>), &Nanos)| (!looks(held.0), **until, **held);
+            let Some(first) = self.watches.iter().filter(may_go).min_by_key(rank).map(|(held, _)| *held) else {
+                return;
+            };
+            self.watches.remove(&first);
         }
         let until = self.watches.entry(key).or_default();
         *until = (*until).max(watch.until);
     }
 
-    /// Whether there is any watch.
+    /// Whether somebody waits for what is being recorded; looks at pipelines do not count, they may go on for ever.
     pub fn is_watched(&self) -> bool {
-        !self.watches.is_empty()
+        self.watches.keys().any(|(what, _)| *what != WatchKind::Flows)
     }
 
     /// Forgets the watches that have ended.
@@ -102,7 +111,8 @@ impl Demand {
             if let Some(path) = need.report {
                 let report = ReportFile { name: need.name.clone(), path: path.to_owned(), uid: need.uid };
                 wanted.reports.push(report);
-            } else {
+            }
+            if need.is_silent {
                 // Of one that tells nothing itself; the second opinion on one that does is for those who ask for it,
                 // because every system call of its process pays for it.
                 widen(&mut wanted.syscalls, Some(need.pid));
@@ -118,7 +128,7 @@ impl Demand {
                 WatchKind::Sched => widen(&mut wanted.sched, *pid),
                 WatchKind::Wakeups => wanted.wakeups = true,
                 WatchKind::SocketStacks => wanted.socket_stacks = true,
-                // Likewise found by their process.
+                // Descriptors, too, are those of a process.
                 WatchKind::Flows => {
                     wanted.flows.extend(*pid);
                     wanted.counted.extend(*pid);
@@ -191,7 +201,7 @@ mod tests {
     #[test]
     fn a_pipeline_brings_its_evidence_and_the_host_includes_it() {
         let name = PipelineName::try_from("p".to_owned()).unwrap();
-        let need = Need { name: &name, pid: Pid(3), uid: Uid(1), report: Some(Path::new("/r")) };
+        let need = Need { name: &name, pid: Pid(3), uid: Uid(1), report: Some(Path::new("/r")), is_silent: false };
         let mut demand = Demand::default();
         let wanted = demand.wanted(Nanos(0), QUIET, [need]);
         assert_eq!(wanted.sockets, Some(BTreeSet::from([Pid(3)])));
@@ -203,8 +213,8 @@ mod tests {
     #[test]
     fn every_call_is_counted_of_one_that_reports_nothing_and_of_one_that_somebody_looks_at() {
         let name = PipelineName::try_from("p".to_owned()).unwrap();
-        let reports = Need { name: &name, pid: Pid(3), uid: Uid(1), report: Some(Path::new("/r")) };
-        let silent = Need { pid: Pid(4), report: None, ..reports };
+        let reports = Need { name: &name, pid: Pid(3), uid: Uid(1), report: None, is_silent: false };
+        let silent = Need { pid: Pid(4), is_silent: true, ..reports };
         let mut demand = Demand::default();
         let alone = demand.wanted(Nanos(0), QUIET, [reports, silent]);
         assert_eq!(alone.flows, BTreeSet::from([Pid(4)]));
@@ -223,5 +233,21 @@ mod tests {
         }
         let wanted = demand.wanted(Nanos(0), QUIET, []);
         assert_eq!(wanted.cpu, Some(Scope::Pids((744..1_000).map(Pid).collect())));
+    }
+
+    #[test]
+    fn looks_at_pipelines_take_no_room_from_questions_and_hold_nobody_up() {
+        let mut demand = Demand::default();
+        for pid in 0..1_000 {
+            demand.watch(watch(WatchKind::Flows, Some(pid), 5_000));
+        }
+        assert!(!demand.is_watched());
+        for pid in 0..256 {
+            demand.watch(watch(WatchKind::Cpu, Some(pid), 100));
+        }
+        demand.watch(watch(WatchKind::Flows, Some(7), 5_000));
+        let wanted = demand.wanted(Nanos(0), QUIET, []);
+        assert_eq!((wanted.cpu, wanted.flows), (Some(Scope::Pids((0..256).map(Pid).collect())), BTreeSet::new()));
+        assert!(demand.is_watched());
     }
 }

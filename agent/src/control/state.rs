@@ -4,7 +4,7 @@
 use tidegate_client::abi::{Knobs, Mode, Objective, OverrideRequest, Policy, Registration};
 
 use crate::control::bounds::{Bounds, initial};
-use crate::control::breaker::Breaker;
+use crate::control::breaker::{Breaker, Position};
 use crate::control::decision::{Basis, Reason};
 use crate::control::governor::Governor;
 use crate::control::manual::HandOff;
@@ -281,9 +281,10 @@ impl State {
         self.mode
     }
 
-    /// Whether the agent moves its knobs: nobody else holds them, and it may act.
+    /// Whether the agent moves its knobs: nobody else holds them, it may act, and its breaker lets it.
     pub fn steered(&self) -> bool {
-        self.mode.acts() && self.hand == Hand::Agent && self.tuning == Tuning::Running
+        let is_let = !matches!(self.breaker.position(), Position::Open(_));
+        is_let && self.mode.acts() && self.hand == Hand::Agent && self.tuning == Tuning::Running
     }
 
     /// The bounds in force.

@@ -134,6 +134,7 @@ impl Core {
             pid: pipeline.pid,
             uid: pipeline.uid,
             report: pipeline.registration.report.as_deref(),
+            is_silent: pipeline.registration.watch.is_some(),
         });
         self.demand.wanted(now, self.config.standing, needs)
     }

@@ -8,6 +8,7 @@ pub mod body;
 pub mod check;
 pub mod claims;
 pub mod compare;
+pub mod etag;
 pub mod feeds;
 pub mod filter;
 pub mod groups;

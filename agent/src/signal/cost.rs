@@ -10,7 +10,7 @@ use crate::units::Nanos;
 /// What an event costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// System calls per event.
+    /// System calls per event, while somebody looks.
     pub syscalls_per_event: Option<f64>,
     /// CPU time per event, microseconds.
     pub cpu_us_per_event: Option<f64>,
@@ -24,8 +24,12 @@ pub struct CostTracker {
     calls: Quotient,
     cpu_ns: Quotient,
     switches: Quotient,
+    /// Ticks with events and without a count of calls, in a row.
+    uncounted: u32,
 }
 
+/// Calls that have not been counted for so many ticks with events are not counted any more.
+const UNCOUNTED: u32 = 5;
 /// Events that make a mean.
 const ENOUGH_EVENTS: u64 = 1_000;
 /// Flushes that make a mean.
@@ -39,6 +43,7 @@ impl Default for CostTracker {
             calls: Quotient::over(ENOUGH_EVENTS, TICKS),
             cpu_ns: Quotient::over(ENOUGH_EVENTS, TICKS),
             switches: Quotient::over(ENOUGH_FLUSHES, TICKS),
+            uncounted: 0,
         }
     }
 }
@@ -49,8 +54,18 @@ impl CostTracker {
         let Some(report) = pipeline.report.as_ref().filter(|r| r.span.0 <= tick.0.saturating_add(tick.0 / 2)) else {
             return; // After a report that did not come, the next one covers two ticks and the kernel's rows one.
         };
-        if let Some(syscalls) = pipeline.syscalls.filter(|s| s.continuity == Continuity::Whole) {
-            self.calls.push(syscalls.calls, report.events_in);
+        match pipeline.syscalls.filter(|s| s.continuity == Continuity::Whole) {
+            Some(syscalls) => {
+                self.uncounted = 0;
+                self.calls.push(syscalls.calls, report.events_in);
+            }
+            None if report.events_in > 0 => {
+                self.uncounted = self.uncounted.saturating_add(1);
+                if self.uncounted >= UNCOUNTED {
+                    self.calls = Quotient::over(ENOUGH_EVENTS, TICKS);
+                }
+            }
+            None => {}
         }
         if let Some(cpu_ns) = pipeline.task.and_then(|t| t.cpu_ns) {
             self.cpu_ns.push(cpu_ns, report.events_in);

@@ -85,6 +85,8 @@ pub struct KernelTracker {
     by_departure: FlushCostTracker,
     cost_step: Option<CostStep>,
     cause: CauseTracker,
+    /// The kernel has told of the process.
+    is_told: bool,
 }
 
 /// Without a size of events, the rate is followed in units of so many bytes.
@@ -113,12 +115,20 @@ impl KernelTracker {
             by_departure: FlushCostTracker::default(),
             cost_step: None,
             cause: CauseTracker::default(),
+            is_told: false,
         }
     }
 
-    /// Takes in what moved within a tick of length `span`. Nothing before the kernel has told of the process.
+    /// Takes in what moved within a tick of length `span`. Nothing while the kernel does not tell of the process; what it
+    /// told before is then forgotten.
     pub fn observe(&mut self, span: Nanos, flows: Option<&[FlowDelta]>) -> Option<KernelGrade> {
-        let flows = flows?;
+        let Some(flows) = flows else {
+            if std::mem::take(&mut self.is_told) {
+                *self = Self::new(self.event_bytes);
+            }
+            return None;
+        };
+        self.is_told = true;
         self.roles.observe(flows);
         let bytes_in: u64 = flows.iter().filter(|f| !self.roles.is_sink(f)).map(|f| f.ways[FLOW_READS].bytes).sum();
         let unit = self.event_bytes.unwrap_or(UNIT);

@@ -73,7 +73,7 @@ pub struct Signals {
     pub in_use: Option<InUse>,
     /// What its process uses and waits for.
     pub usage: Usage,
-    /// What the kernel alone tells of it; absent before it has told of its process.
+    /// What the kernel alone tells of it; absent before it has told of its process, and while nobody looks.
     pub kernel: Option<KernelGrade>,
     /// Where the numbers above come from.
     pub evidence: Evidence,

@@ -25,9 +25,14 @@ const ENOUGH: u64 = 25;
 const NEWEST_SPAN: Nanos = Nanos::SECOND;
 /// Pairs of ticks from which the burstiness is told.
 const PAIRS: usize = 32;
+/// Ticks after a step until the one that holds it can be spared.
+const MIXED_UNTIL: usize = 2;
 /// Ticks, and events a tick, from which evenness is told.
 const EVEN_FROM_TICKS: usize = 6;
 const EVEN_FROM_EVENTS: f64 = 5.0;
+/// Ticks from which any evenness is told, and what is told before.
+const SURE_FROM_TICKS: usize = 10;
+const CLEARLY_EVEN: f64 = 0.04;
 /// Median of the square of a standard normal variable.
 const CHI_SQUARE_MEDIAN: f64 = 0.455;
 
@@ -40,11 +45,20 @@ pub struct Step {
     pub to: EventsPerSec,
 }
 
+impl Step {
+    /// Whether its two rates are far enough apart to be called a step.
+    fn is_wide(self) -> bool {
+        self.to.0 >= STEP_RATIO * self.from.0 || self.from.0 >= STEP_RATIO * self.to.0
+    }
+}
+
 /// Follows the event rate of a pipeline.
 #[derive(Debug, Default)]
 pub struct RateTracker {
     ticks: VecDeque<Count>,
     pairs: VecDeque<f64>,
+    /// The first tick holds the step itself, and so perhaps events of both rates.
+    begins_with_step: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +78,13 @@ impl RateTracker {
             }
         }
         self.ticks.push_back(newest);
+        if self.begins_with_step && self.ticks.len() > MIXED_UNTIL {
+            self.begins_with_step = false;
+            let (first, rest) = (sum(self.ticks.range(..1)), sum(self.ticks.range(1..)));
+            if (Step { from: first.rate(), to: rest.rate() }).is_wide() {
+                self.ticks.pop_front();
+            }
+        }
         let mut span: u64 = self.ticks.iter().fold(0, |sum, t| sum.saturating_add(t.span.0));
         while span > WINDOW.0 && self.ticks.len() > 1 {
             span = self.ticks.pop_front().map_or(span, |old| span.saturating_sub(old.span.0));
@@ -74,10 +95,10 @@ impl RateTracker {
             let after = sum(self.ticks.range(len - trailing..));
             let before = Count { span: all.span.since(after.span), events: all.events.saturating_sub(after.events) };
             let step = Step { from: before.rate(), to: after.rate() };
-            let differ = step.to.0 >= STEP_RATIO * step.from.0 || step.from.0 >= STEP_RATIO * step.to.0;
-            (differ && beyond_chance(before, after, burstiness)).then_some((len - trailing, step))
+            (step.is_wide() && beyond_chance(before, after, burstiness)).then_some((len - trailing, step))
         })?;
         self.ticks.drain(..at);
+        self.begins_with_step = true;
         Some(step)
     }
 
@@ -99,7 +120,8 @@ impl RateTracker {
     }
 
     /// Variance over mean of the counts of ticks of one length since the last step: 1 for events that come by chance, near 0
-    /// for events that come evenly. Unknown before six ticks, and where a tick holds too few events to tell.
+    /// for events that come evenly. Unknown where a tick holds too few events to tell, before six ticks, and before ten
+    /// unless it is near 0: of six counts by chance one set in a thousand is as even as that.
     #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than 52 bits")]
     pub fn dispersion(&self) -> Option<f64> {
         let newest = self.ticks.back()?.span;
@@ -111,7 +133,9 @@ impl RateTracker {
         let n = rates.len() as f64;
         let mean = rates.iter().sum::<f64>() / n;
         let variance = rates.iter().map(|r| (r - mean) * (r - mean)).sum::<f64>() / (n - 1.0);
-        (mean >= EVEN_FROM_EVENTS).then(|| variance / mean)
+        let dispersion = variance / mean.max(f64::MIN_POSITIVE);
+        let is_told = rates.len() >= SURE_FROM_TICKS || dispersion < CLEARLY_EVEN;
+        (mean >= EVEN_FROM_EVENTS && is_told).then_some(dispersion)
     }
 
     /// Variance of the counts over that of a Poisson load, at least 1. The median of pairs, because steps are few.
@@ -219,6 +243,21 @@ mod tests {
             chance.observe(Nanos::TICK, random.poisson(30.0));
         }
         assert!(even.dispersion().unwrap() < 0.1 && chance.dispersion().unwrap() > 0.4);
+    }
+
+    #[test]
+    fn the_tick_that_holds_the_step_is_spared_once_there_are_two_after_it() {
+        let mut tracker = RateTracker::default();
+        let ticks = [[500; 40].as_slice(), &[62], &[30; 7]].concat();
+        let seen: Vec<f64> = ticks
+            .into_iter()
+            .filter_map(|events| {
+                tracker.observe(Nanos::TICK, events);
+                Some(tracker.rolling()?.0.round())
+            })
+            .collect();
+        assert_eq!(seen[40..], [620.0, 460.0, 300.0, 300.0, 300.0, 300.0, 300.0, 300.0]);
+        assert!(tracker.dispersion().unwrap() < 0.1, "seven ticks after the step");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use agent_common::{
 };
 use tidegate_client::abi::{PressureJson, UsageJson};
 
+use crate::aggregate::rows::TaskDelta;
 use crate::aggregate::window::PipelineWindow;
 use crate::signal::quotient::Quotient;
 use crate::units::{Bytes, Nanos, Ratio};
@@ -22,6 +23,10 @@ pub struct Usage {
     pub resident: Option<Bytes>,
     /// Time that its threads waited for a CPU over wall time; above 1 where several did at once.
     pub run_delay: Option<f64>,
+    /// Page faults a second, while somebody looks.
+    pub page_faults_per_s: Option<f64>,
+    /// Instructions a cycle, while somebody looks and where there is a PMU.
+    pub instructions_per_cycle: Option<f64>,
     /// Pressure on the host.
     pub host: Pressure,
     /// Pressure on the process's own cgroup.
@@ -51,20 +56,25 @@ pub struct UsageTracker {
     cpu: Quotient,
     switches: Quotient,
     run_delay: Quotient,
+    page_faults: Quotient,
+    instructions: Quotient,
     host: [Quotient; 6],
     group: [Quotient; 6],
 }
 
 /// Ticks looked back over at most.
 const TICKS: usize = 20;
+/// Cycles that make a mean.
+const ENOUGH_CYCLES: u64 = 10_000_000;
 
 impl Default for UsageTracker {
     fn default() -> Self {
-        let second = || Quotient::over(Nanos::SECOND.0, TICKS);
         Self {
             cpu: second(),
             switches: second(),
             run_delay: second(),
+            page_faults: second(),
+            instructions: per_cycle(),
             host: std::array::from_fn(|_| second()),
             group: std::array::from_fn(|_| second()),
         }
@@ -78,6 +88,16 @@ impl UsageTracker {
             push(&mut self.cpu, task.cpu_ns, tick.0);
             push(&mut self.switches, task.switches, tick.0);
         }
+        // These two are counted for a while only: what was seen then is not what is.
+        let counted = |of: fn(&TaskDelta) -> Option<u64>| pipeline.task.as_ref().and_then(of);
+        match counted(|task| task.page_faults) {
+            Some(faults) => self.page_faults.push(faults, tick.0),
+            None => self.page_faults = second(),
+        }
+        match counted(|task| task.instructions).zip(counted(|task| task.cycles)) {
+            Some((instructions, cycles)) => self.instructions.push(instructions, cycles),
+            None => self.instructions = per_cycle(),
+        }
         let Some(usage) = pipeline.usage else { return Usage { cpu_cores: self.cpu.value(), ..Usage::default() } };
         push(&mut self.run_delay, usage.run_delay_ns, usage.span.0);
         for (quotients, totals) in [(&mut self.host, usage.host), (&mut self.group, usage.group)] {
@@ -90,10 +110,20 @@ impl UsageTracker {
             switches_per_s: self.switches.value().map(|per_ns| per_ns * 1e9),
             resident: usage.resident.map(Bytes),
             run_delay: self.run_delay.value(),
+            page_faults_per_s: self.page_faults.value().map(|per_ns| per_ns * 1e9),
+            instructions_per_cycle: self.instructions.value(),
             host: pressure(&self.host),
             group: pressure(&self.group),
         }
     }
+}
+
+fn second() -> Quotient {
+    Quotient::over(Nanos::SECOND.0, TICKS)
+}
+
+fn per_cycle() -> Quotient {
+    Quotient::over(ENOUGH_CYCLES, TICKS)
 }
 
 fn push(quotient: &mut Quotient, numerator: Option<u64>, span: u64) {
@@ -133,12 +163,23 @@ impl Pressure {
 impl Usage {
     /// As the socket shows it; nothing when nothing is known.
     pub fn to_json(self) -> Option<UsageJson> {
-        let Self { cpu_cores, switches_per_s, resident, run_delay, host, group } = self;
+        let Self {
+            cpu_cores,
+            switches_per_s,
+            resident,
+            run_delay,
+            page_faults_per_s,
+            instructions_per_cycle,
+            host,
+            group,
+        } = self;
         (self != Self::default()).then(|| UsageJson {
             cpu_cores,
             switches_per_s,
             resident_bytes: resident.map(|bytes| bytes.0),
             run_delay,
+            page_faults_per_s,
+            instructions_per_cycle,
             host_pressure: host.to_json(),
             group_pressure: group.to_json(),
         })
@@ -148,7 +189,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::rows::{Continuity, TaskDelta};
+    use crate::aggregate::rows::Continuity;
     use crate::aggregate::usage::UsageDelta;
 
     #[test]
@@ -161,7 +202,14 @@ mod tests {
             ..UsageDelta::default()
         };
         usage.host[PRESSURE_CPU_SOME] = Some(60_000);
-        let task = TaskDelta { cpu_ns: Some(50_000_000), switches: Some(7), continuity: Continuity::Whole };
+        let task = TaskDelta {
+            cpu_ns: Some(50_000_000),
+            switches: Some(7),
+            page_faults: Some(3),
+            cycles: Some(1_000),
+            instructions: Some(1_500),
+            continuity: Continuity::Whole,
+        };
         let window = PipelineWindow { task: Some(task), usage: Some(usage), ..PipelineWindow::default() };
         let mut last = Usage::default();
         for _ in 0..15 {
@@ -170,8 +218,15 @@ mod tests {
         assert_eq!((last.cpu_cores, last.switches_per_s.map(f64::round)), (Some(0.5), Some(70.0)));
         assert_eq!((last.resident, last.run_delay), (Some(Bytes(5_000)), Some(0.25)));
         assert_eq!((last.host.cpu_some, last.host.cpu_full, last.group), (Some(Ratio(0.6)), None, Pressure::default()));
+        assert_eq!(last.page_faults_per_s.map(f64::round), Some(30.0));
+        assert_eq!(last.instructions_per_cycle, Some(1.5));
         let json = last.to_json().unwrap();
         assert!(json.group_pressure.is_none() && json.host_pressure.is_some());
+        let uncounted = TaskDelta { page_faults: None, cycles: None, instructions: None, ..task };
+        let window = PipelineWindow { task: Some(uncounted), ..window };
+        let last = tracker.observe(Nanos::TICK, &window);
+        assert_eq!((last.page_faults_per_s, last.instructions_per_cycle), (None, None), "seen is not what is");
+        assert_eq!(last.cpu_cores, Some(0.5));
         assert_eq!(UsageTracker::default().observe(Nanos::TICK, &PipelineWindow::default()).to_json(), None);
     }
 }

@@ -70,24 +70,43 @@ impl Account {
         }
         let mut now = HashMap::with_capacity(tids.len());
         for tid in tids {
-            // One that has just ended keeps what was read of it.
-            let Ok(text) = fs::read_to_string(format!("/proc/{}/task/{tid}/schedstat", pid.0)) else { continue };
-            let Some(books) = Books::parse(&text) else { return Some(untold) };
-            let before = self.threads.get(&tid).copied().unwrap_or_default();
-            self.sum.switches += books.switches.saturating_sub(before.switches);
-            self.sum.delay_ns += books.delay_ns.saturating_sub(before.delay_ns);
-            now.insert(tid, books);
+            match fs::read_to_string(format!("/proc/{}/task/{tid}/schedstat", pid.0)) {
+                Ok(text) => match Books::parse(&text) {
+                    Some(books) => now.insert(tid, books),
+                    None => return Some(untold),
+                },
+                // It has just ended, and keeps what was read of it.
+                Err(error) if has_ended(&error) => None,
+                // A thread that is left out would be counted from its birth when it comes back.
+                Err(_) => return Some(untold),
+            };
         }
-        // Without any file this kernel keeps no books.
-        if now.is_empty() {
+        // A kernel that keeps no books has no such file, or nothing but zeros in it.
+        if now.values().all(|books| books.switches == 0) {
             return Some(untold);
+        }
+        for (tid, books) in &now {
+            let before = self.threads.get(tid).copied().unwrap_or_default();
+            self.sum.add(books, &before);
         }
         self.threads = now;
         Some(Scheduled { threads, switches: self.sum.switches, delay_ns: self.sum.delay_ns })
     }
 }
 
+fn has_ended(error: &std::io::Error) -> bool {
+    const ESRCH: i32 = 3;
+    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH)
+}
+
 impl Books {
+    /// Adds what came since `before`.
+    fn add(&mut self, now: &Self, before: &Self) {
+        let since = |now: u64, before: u64| now.saturating_sub(before);
+        self.switches = self.switches.saturating_add(since(now.switches, before.switches));
+        self.delay_ns = self.delay_ns.saturating_add(since(now.delay_ns, before.delay_ns));
+    }
+
     /// `RUN_NS DELAY_NS SLICES`.
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace().skip(1).map(str::parse);

@@ -69,6 +69,9 @@ fn wrong_arguments_are_named_with_the_nearest_right_one() {
     check(&["pipelinse"], 2, &["pipelinse", "pipelines"]);
     check(&["pipelines", "--sokcet", "/a"], 2, &["--sokcet", "--socket"]);
     check(&["tune", "pin", "x"], 2, &["--batch-bytes"]);
+    check(&["tune", "mode", "x", "off"], 2, &["observe, canary, on or manual"]);
+    check(&["tune", "bounds", "x"], 2, &["--batch-bytes"]);
+    check(&["tune", "bounds", "x", "--flush-interval", "5ms"], 2, &["MIN..MAX", "500us..50ms"]);
     check(&["tune", "pin", "x", "--flush-interval", "20"], 2, &["unit", "20ms"]);
     check(&["agent", "--hz", "0"], 2, &["1..=999"]);
 }

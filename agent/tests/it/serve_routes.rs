@@ -178,6 +178,11 @@ async fn a_pin_outside_the_bounds_is_refused() {
     refused(&stage, "PUT", path, r#"{"batch_bytes": 1}"#, 422, "out-of-range").await;
     refused(&stage, "PUT", path, "{}", 422, "empty-override").await;
     refused(&stage, "PUT", path, r#"{"batch": 1}"#, 400, "bad-json").await;
+    for (method, body) in [("PUT", r#"{"batch_bytes": 8192}"#), ("DELETE", "")] {
+        let request = Request::builder().method(method).uri(path).header("if-match", "\"999\"");
+        let answer = stage.ask_with(0, request, body).await;
+        assert!(answer.status == 412 && answer.body.contains("generation-changed"), "{method}: {}", answer.body);
+    }
     assert_eq!(stage.inbox.try_next(), None);
     let mut later = (*stage.app.view()).clone();
     later.now = NOW + Nanos::SECOND;

@@ -69,6 +69,12 @@ pub struct UsageJson {
     pub resident_bytes: Option<u64>,
     /// Time that its threads waited for a CPU over wall time; above 1 where several did at once.
     pub run_delay: Option<f64>,
+    /// Page faults a second, while somebody looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page_faults_per_s: Option<f64>,
+    /// Instructions a cycle, while somebody looks and where there are hardware counters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions_per_cycle: Option<f64>,
     /// Pressure on the host.
     pub host_pressure: Option<PressureJson>,
     /// Pressure on the process's own cgroup.

@@ -310,7 +310,7 @@ pub struct SignalsJson {
     /// Share of the time in which senders had to wait for room in the queue.
     #[serde(default)]
     pub stalled_share: Option<f64>,
-    /// System calls per event: kernel evidence.
+    /// System calls per event: kernel evidence, while somebody looks.
     pub syscalls_per_event: Option<f64>,
     /// CPU time per event, microseconds: kernel evidence.
     pub cpu_us_per_event: Option<f64>,
@@ -321,7 +321,7 @@ pub struct SignalsJson {
     /// What the process uses and waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Box<super::UsageJson>>,
-    /// What the kernel alone tells of the process, beside the numbers above.
+    /// What the kernel alone tells of the process, beside the numbers above, while somebody looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Box<super::KernelGradeJson>>,
     /// Why a signal is missing or doubtful.

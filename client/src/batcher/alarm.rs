@@ -37,7 +37,7 @@ impl Alarm {
         let (seconds, nanos) = (at / 1_000_000_000, at % 1_000_000_000);
         let value = Timespec { tv_sec: seconds.try_into().unwrap_or(i64::MAX), tv_nsec: nanos.try_into().unwrap_or(0) };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        // An instant is always one that the kernel takes; a timer that is gone shows itself in `sleep`.
+        // An instant is always one that the kernel takes; a timer that somebody closed shows itself at the next `sleep`.
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once).ok();
     }
 
@@ -45,7 +45,7 @@ impl Alarm {
     pub(super) fn sleep(&self) {
         match read(&self.timer, &mut [0; 8]) {
             Ok(_) | Err(Errno::INTR) => {}
-            // A program that closes files it did not open has closed this one: look often instead, nothing is lost.
+            // A program that closes files it did not open has closed this one, too: look often instead.
             Err(_) => thread::park_timeout(WITHOUT_TIMER),
         }
     }

@@ -1,7 +1,7 @@
 //! One pipeline's settings, signals and decisions: now, as soon as they change, or as a stream of server-sent events.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
@@ -9,12 +9,13 @@ use tidegate_client::abi::{DecisionJson, SettingsReply};
 
 use crate::event::{Input, Watch, WatchKind};
 use crate::serve::app::{App, pipeline};
+use crate::serve::etag::{Known, tag};
 use crate::serve::feeds::{DecisionsFeed, SettingsFeed, SignalsFeed, settings_reply};
 use crate::serve::peer::Role;
 use crate::serve::problem::Refusal;
 use crate::serve::query::{Args, Patience};
-use crate::serve::stream::{EVENT_STREAM, respond};
-use crate::serve::view::PipelineView;
+use crate::serve::stream::{EVENT_STREAM, Feed, Next, respond};
+use crate::serve::view::{PipelineView, View};
 use crate::units::{Generation, Nanos, PipelineName, Settings};
 
 /// How long to wait, and for what.
@@ -43,9 +44,9 @@ pub async fn settings(
         let seen = last_event(&headers)?.or(args.after);
         return Ok(respond(&app, place, SettingsFeed::new(shown, seen)));
     }
-    let asked = SettingsOf { app: &app, name: &name, known: known_tags(&headers) };
+    let asked = SettingsOf { app: &app, name: &name, known: Known::of(&headers) };
     let (generation, settings) = asked.newest(shown);
-    let seen = args.after.or_else(|| asked.known.contains(&etag(generation)).then_some(generation.0));
+    let seen = args.after.or_else(|| asked.known.names(generation).then_some(generation.0));
     let Some(patience) = args.wait.filter(|_| seen == Some(generation.0)) else {
         return Ok(asked.answer(shown, generation, settings));
     };
@@ -68,8 +69,7 @@ pub async fn settings(
 struct SettingsOf<'a> {
     app: &'a App,
     name: &'a PipelineName,
-    /// What the caller has already.
-    known: Vec<String>,
+    known: Known,
 }
 
 impl SettingsOf<'_> {
@@ -79,25 +79,12 @@ impl SettingsOf<'_> {
 
     fn answer(&self, shown: &PipelineView, generation: Generation, settings: Settings) -> Response {
         let tag = tag(generation);
-        if self.known.iter().any(|known| known == "*" || *known == etag(generation)) {
+        if self.known.holds(generation) {
             return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
         }
         let reply: SettingsReply = settings_reply(shown, generation, settings);
         ([(header::ETAG, tag)], Json(reply)).into_response()
     }
-}
-
-fn etag(generation: Generation) -> String {
-    format!("\"{}\"", generation.0)
-}
-
-fn tag(generation: Generation) -> HeaderValue {
-    HeaderValue::from_str(&etag(generation)).expect("a number in quotes is a valid header")
-}
-
-fn known_tags(headers: &HeaderMap) -> Vec<String> {
-    let lists = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(|tag| tag.trim().trim_start_matches("W/").to_owned()).collect()
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {
@@ -125,6 +112,25 @@ pub(super) fn look_closer(app: &App, shown: &PipelineView) {
     app.send(Input::Watch(Watch { what: WatchKind::Flows, pid: Some(shown.pid), until })).ok();
 }
 
+/// A stream of signals is a look that lasts.
+struct Looking {
+    app: App,
+    name: PipelineName,
+    feed: SignalsFeed,
+    /// When to ask for more of it.
+    again: Nanos,
+}
+
+impl Feed for Looking {
+    fn next(&mut self, view: &View) -> Next {
+        if view.now >= self.again {
+            self.again = view.now + Nanos(LOOKED_AT.0 / 2);
+            view.pipelines.iter().filter(|p| p.name == self.name).for_each(|p| look_closer(&self.app, p));
+        }
+        self.feed.next(view)
+    }
+}
+
 /// `GET /v1/pipelines/{name}/signals`: now, or each tick as an event. What the kernel alone tells of a pipeline that reports
 /// comes from the second tick after the first question on, for a minute after the last.
 pub async fn signals(
@@ -135,11 +141,12 @@ pub async fn signals(
 ) -> Result<Response, Refusal> {
     let view = app.view();
     let shown = pipeline(&view, &name)?;
-    look_closer(&app, shown);
     if wants_stream(&headers) {
         let place = app.watchers.take(role)?;
-        return Ok(respond(&app, place, SignalsFeed::new(shown, last_event(&headers)?)));
+        let feed = SignalsFeed::new(shown, last_event(&headers)?);
+        return Ok(respond(&app, place, Looking { app: app.clone(), name, feed, again: Nanos(0) }));
     }
+    look_closer(&app, shown);
     Ok(Json(shown.signals.clone()).into_response())
 }
 

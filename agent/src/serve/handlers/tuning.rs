@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use tidegate_client::abi::{ModeRequest, OverrideRequest};
 
 use crate::event::Input;
 use crate::serve::app::{App, pipeline};
 use crate::serve::body::JsonBody;
+use crate::serve::etag::check_unchanged;
 use crate::serve::peer::Peer;
 use crate::serve::problem::Refusal;
 use crate::serve::reply::PipelineJson;
@@ -18,28 +19,31 @@ use crate::serve::view::View;
 use crate::serve::{validate, watched};
 use crate::units::{Nanos, PipelineName};
 
-/// `PUT /v1/pipelines/{name}/override`
+/// `PUT /v1/pipelines/{name}/override`. With `If-Match` only while the settings are still those that the caller has seen.
 pub async fn pin(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
     Extension(name): Extension<PipelineName>,
+    headers: HeaderMap,
     JsonBody(request): JsonBody<OverrideRequest>,
 ) -> Result<Json<PipelineJson>, Refusal> {
     let view = app.view();
     let shown = pipeline(&view, &name)?;
     watched::settable(shown)?;
+    check_unchanged(&headers, shown.generation)?;
     let knobs = shown.bounds;
     validate::pin(&request, &knobs)?;
     let view = settle(&app, Input::Override { name: name.clone(), uid: peer.uid, request }).await?;
     Ok(Json(pipeline(&view, &name)?.into()))
 }
 
-/// `DELETE /v1/pipelines/{name}/override`
+/// `DELETE /v1/pipelines/{name}/override`, likewise.
 pub async fn free(
     State(app): State<App>,
     Extension(name): Extension<PipelineName>,
+    headers: HeaderMap,
 ) -> Result<Json<PipelineJson>, Refusal> {
-    pipeline(&app.view(), &name)?;
+    check_unchanged(&headers, pipeline(&app.view(), &name)?.generation)?;
     let view = settle(&app, Input::Free { name: name.clone() }).await?;
     Ok(Json(pipeline(&view, &name)?.into()))
 }

@@ -62,6 +62,16 @@ fn near(seen: Option<f64>, truth: f64) {
 }
 
 #[test]
+fn what_nobody_tells_any_more_is_forgotten() {
+    let mut tracker = KernelTracker::new(Some(500));
+    let last = (0..60).filter_map(|i| tracker.observe(Nanos::TICK, Some(&flows(300, i)))).last().unwrap();
+    assert!(last.cost.is_some());
+    assert!(tracker.observe(Nanos::TICK, None).is_none());
+    let again = tracker.observe(Nanos::TICK, Some(&flows(300, 0))).unwrap();
+    assert_eq!(again.cost, None, "of two flushes no cost is known");
+}
+
+#[test]
 fn everything_that_a_report_would_tell_of_flushes_is_told_by_descriptors() {
     let grade = after(60, Some(500));
     assert_eq!((grade.sink.as_ref().map(|d| d.fd), grade.input.as_ref().map(|d| d.fd)), (Some(7), Some(4)));
