@@ -128,8 +128,9 @@ async fn a_pipeline_is_tuned_from_its_reports_and_taken_up_again_by_the_next_age
             reader.read().unwrap().generation > answer.json()["generation"].as_u64().unwrap()
         })
         .await;
-        // A change between the two looks is rare; then they are taken again.
+        // A change between the two looks is rare; then they are taken again. The load goes on: its end is a change.
         until("page and socket say the same", async || {
+            report_load(&report, reader.read().unwrap());
             left = reader.read().unwrap();
             let said = get(socket, "/v1/pipelines/ingest/settings").await;
             said["generation"] == left.generation

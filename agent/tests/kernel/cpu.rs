@@ -72,11 +72,13 @@ fn short_bursts_are_charged_with_all_the_time_they_took() {
 
 fn a_change_of_the_period_loses_no_time() {
     let mut means = Vec::new();
-    let (charged, cpu_ns, _) = charged("spin 3400", |probes| {
+    let (charged, cpu_ns, _) = charged("spin 4400", |probes| {
         // Samples wait for the tables of their files; by then these are made.
         probes.run_for(Nanos::from_millis(1200));
         for factor in [1, 8, 2, 1] {
             probes.thin(factor);
+            // Two ticks bring what was sampled before.
+            probes.run_for(Nanos::from_millis(200));
             let before = probes.seen().samples.len();
             probes.run_for(Nanos::from_millis(500));
             let weights = probes.seen().samples[before..].iter().map(|sample| sample.weight);
