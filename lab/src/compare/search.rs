@@ -59,7 +59,7 @@ impl Grid {
 
     /// Steps of 2 and two rounds: for sinks that bear one lane at a time.
     pub(crate) fn short() -> Self {
-        let intervals_us = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000];
+        let intervals_us = [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
         Self::new(&intervals_us, &[64 << 10, 512 << 10], &[(1, usize::MAX), (2, 4)])
     }
 

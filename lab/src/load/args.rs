@@ -72,6 +72,9 @@ pub(crate) struct LoadArgs {
     /// Bytes of a record on the wire, or a law of sizes; see below
     #[arg(long, value_name = "SPEC", default_value = "512")]
     pub(crate) record_bytes: Sizes,
+    /// Records that fall due within this span go out in one write: the finer, the more CPU time it takes
+    #[arg(long, value_name = "SPAN", default_value = "1ms", value_parser = parse_span)]
+    pub(crate) coalesce: Nanos,
     /// Wait this long for acknowledgements after the last phase
     #[arg(long, default_value = "30s", value_parser = parse_span)]
     pub(crate) drain: Nanos,

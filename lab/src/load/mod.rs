@@ -44,6 +44,8 @@ const SETTLE: Nanos = Nanos::from_millis(50);
 pub(crate) struct Plan<'a> {
     schedule: &'a Schedule,
     seed: u64,
+    /// Records due within this span go out in one write.
+    coalesce: Nanos,
     /// Of the schedule, on the monotonic clock.
     begin: Nanos,
     /// Nothing is waited for beyond this.
@@ -81,7 +83,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     let log = args.hlog.as_deref().map(|path| IntervalLog::create(path, &what, measured_from)).transpose()?;
     let begin = args.start_at.map_or_else(|| clock::monotonic() + SETTLE, Nanos);
     let deadline = begin + schedule.end() + args.drain;
-    let plan = Plan { schedule: &schedule, seed: args.seed, begin, deadline };
+    let plan = Plan { schedule: &schedule, seed: args.seed, coalesce: args.coalesce, begin, deadline };
     let keep = if args.slices { Keep::Slices } else { Keep::Phases };
     let latencies = Latencies::new(&schedule, keep).logged(log);
     let nothing = Outcome { latencies, sent: 0, sent_bytes: 0, acknowledged: 0, worst_send_delay: Nanos(0) };

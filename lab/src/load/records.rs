@@ -19,8 +19,6 @@ use crate::time::sleep_until;
 use crate::wire::{RECORD_HEADER, RecordView};
 
 const CONNECT_PATIENCE: Nanos = Nanos::from_millis(5_000);
-/// Records due within this span go out in one write.
-const COALESCE: Nanos = Nanos::from_millis(1);
 /// A write no larger than this, so that one that is held up is noticed.
 const WRITE_MAX: usize = 256 << 10;
 /// How often a stream that is held up looks at the deadline.
@@ -85,7 +83,7 @@ impl Sender<'_> {
             }
             self.sent.fetch_add(records, Ordering::Relaxed);
             self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-            sleep_until(now + COALESCE);
+            sleep_until(now + self.plan.coalesce);
         }
         // The pipeline may have gone; then the receiving side has noticed and says so.
         stream.shutdown(Shutdown::Write).ok();
