@@ -236,13 +236,14 @@ pub struct LedgerAccount {
     pub last_arrival: u64,
 }
 
-/// Cost of one process, cumulative since it was first watched. `u64::MAX` stands for "not to be had here".
+/// Cost of one process, cumulative: CPU time since it began, switches since it was first watched, the rest since somebody
+/// looks. [`NOT_TOLD`](crate::NOT_TOLD) stands for "not to be had here".
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct TaskRow {
     /// Process id.
     pub pid: u32,
-    /// Threads counted.
+    /// Threads.
     pub threads: u32,
     /// CPU time of all its threads.
     pub task_clock_ns: u64,

@@ -15,8 +15,6 @@ const RESTARTED: u32 = 3;
 pub(super) struct Reporter {
     /// Process of the pipeline.
     pub(super) pid: Pid,
-    /// It was never changed, and tells nothing of itself.
-    pub(super) is_silent: bool,
     before: Option<(Nanos, Report)>,
     newest: Option<(Nanos, Report)>,
     /// Reports whose counters fell, newest of them, and how many came in a row: a restart, or a lie.
@@ -30,9 +28,9 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// Of a pipeline that has just registered.
-    pub(super) fn new(pid: Pid, is_silent: bool) -> Self {
+    pub(super) fn new(pid: Pid) -> Self {
         let window = PipelineWindow::default();
-        Self { pid, is_silent, before: None, newest: None, fallen: None, window, sequence: None, runs_by: None }
+        Self { pid, before: None, newest: None, fallen: None, window, sequence: None, runs_by: None }
     }
 
     /// Its page was read, or could not be.

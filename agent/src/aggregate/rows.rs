@@ -10,6 +10,7 @@ use agent_common::{SocketRow, SyscallRow, TaskRow};
 
 use crate::aggregate::byte_counts::moves_bytes;
 use crate::aggregate::table::Table;
+use crate::aggregate::usage::told;
 use crate::units::{Nanos, Pid};
 
 /// Whether the counters of a process only rose.
@@ -193,7 +194,7 @@ impl TaskRows {
             (&mut total.instructions, then.instructions, row.instructions),
         ];
         for (sum, then, now) in pairs {
-            *sum = match (*sum, counted(then), counted(now)) {
+            *sum = match (*sum, told(then), told(now)) {
                 (Some(sum), Some(then), Some(now)) if then <= now => Some(sum.saturating_add(now - then)),
                 (_, Some(then), Some(now)) if then > now => {
                     total.continuity = Continuity::Reset;
@@ -208,11 +209,6 @@ impl TaskRows {
     pub fn cut(&mut self) -> BTreeMap<Pid, TaskDelta> {
         std::mem::take(&mut self.tick)
     }
-}
-
-/// `u64::MAX` stands for "not to be had here".
-fn counted(value: u64) -> Option<u64> {
-    (value != u64::MAX).then_some(value)
 }
 
 fn cut<T: Copy>(

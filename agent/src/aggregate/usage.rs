@@ -58,7 +58,8 @@ impl UsageRows {
     }
 }
 
-fn told(value: u64) -> Option<u64> {
+/// What was to be had.
+pub(super) fn told(value: u64) -> Option<u64> {
     (value != NOT_TOLD).then_some(value)
 }
 

@@ -18,7 +18,7 @@ use crate::aggregate::rows::{SocketRows, SocketTotals, SyscallRows, SyscallTotal
 use crate::aggregate::stacks::StackCounts;
 use crate::aggregate::table::Table;
 use crate::aggregate::usage::{UsageDelta, UsageRows};
-use crate::event::{Body, Event, Input, Mapping, Process, Watch, WatchKind};
+use crate::event::{Body, Event, Input, Mapping, Process};
 use crate::units::{Nanos, Pid, PipelineName};
 
 /// How much is kept.
@@ -89,7 +89,7 @@ pub struct PipelineWindow {
     pub sockets: Option<SocketTotals>,
     /// What moved through the descriptors of its process that were used; absent before the kernel has told of any,
     /// and while nobody looks at a pipeline that reports.
-    pub flows: Option<Vec<FlowDelta>>,
+    pub flows: Option<Arc<[FlowDelta]>>,
 }
 
 /// Turns events into windows.
@@ -106,8 +106,8 @@ pub struct Aggregator {
     flows: FlowRows,
     tasks: TaskRows,
     usages: UsageRows,
-    /// Processes whose descriptors somebody has asked for, and until when.
-    looked_at: BTreeMap<Pid, Nanos>,
+    /// Processes whose descriptors are counted.
+    counted: BTreeSet<Pid>,
     processes: Table<Pid, Process>,
     pipelines: BTreeMap<PipelineName, Reporter>,
     mappings: VecDeque<Mapping>,
@@ -129,7 +129,7 @@ impl Aggregator {
             flows: FlowRows::with_capacity(limits.flows),
             tasks: TaskRows::with_capacity(limits.processes),
             usages: UsageRows::with_capacity(limits.pipelines),
-            looked_at: BTreeMap::new(),
+            counted: BTreeSet::new(),
             processes: Table::with_capacity(limits.processes),
             pipelines: BTreeMap::new(),
             mappings: VecDeque::new(),
@@ -209,6 +209,11 @@ impl Aggregator {
         self.processes.get(pid)
     }
 
+    /// The processes whose descriptors are counted from now on: of any other, nothing is known.
+    pub fn set_counted(&mut self, counted: BTreeSet<Pid>) {
+        self.counted = counted;
+    }
+
     /// A pipeline is gone without having said so.
     pub fn forget(&mut self, name: &PipelineName) {
         self.pipelines.remove(name);
@@ -234,10 +239,10 @@ impl Aggregator {
 
     fn input(&mut self, time: Nanos, input: &Input) {
         match input {
-            Input::Register { name, pid, registration, .. } => {
+            Input::Register { name, pid, .. } => {
                 if self.pipelines.len() < self.limits.pipelines || self.pipelines.contains_key(name) {
                     // The counters start anew with a registration, also when it is the same process again.
-                    self.pipelines.insert(name.clone(), Reporter::new(*pid, registration.watch.is_some()));
+                    self.pipelines.insert(name.clone(), Reporter::new(*pid));
                 }
             }
             Input::Gone { name } => {
@@ -245,7 +250,6 @@ impl Aggregator {
             }
             Input::Report { name, report } => self.reporter(name, |reporter| reporter.posted(time, report)),
             Input::Ack { name, ack } => self.reporter(name, |reporter| reporter.acknowledged(*ack)),
-            Input::Watch(Watch { what: WatchKind::Flows, pid: Some(pid), until }) => self.look_at(*pid, *until),
             Input::Watch(_)
             | Input::Override { .. }
             | Input::Bound { .. }
@@ -256,13 +260,6 @@ impl Aggregator {
             | Input::CpuBudget { .. }
             | Input::Pause
             | Input::Resume => {}
-        }
-    }
-
-    fn look_at(&mut self, pid: Pid, until: Nanos) {
-        if self.pipelines.values().any(|r| r.pid == pid) {
-            let end = self.looked_at.entry(pid).or_default();
-            *end = (*end).max(until);
         }
     }
 
@@ -278,12 +275,10 @@ impl Aggregator {
         let watched: BTreeSet<Pid> = self.pipelines.values().map(|r| r.pid).collect();
         let syscalls = self.syscalls.cut(|pid| watched.contains(&pid));
         let sockets = self.sockets.cut(|pid| watched.contains(&pid));
-        self.looked_at.retain(|pid, until| *until > now && watched.contains(pid));
-        let alone = self.pipelines.values().filter(|r| r.is_silent).map(|r| r.pid);
-        let counted: BTreeSet<Pid> = alone.chain(self.looked_at.keys().copied()).collect();
         // What is not counted is not known: it is no idleness.
-        let mut flows = self.flows.cut(|pid| counted.contains(&pid));
-        flows.retain(|pid, _| counted.contains(pid));
+        let flows = self.flows.cut(|pid| self.counted.contains(&pid));
+        let flows = flows.into_iter().filter(|(pid, _)| self.counted.contains(pid));
+        let flows: BTreeMap<Pid, Arc<[FlowDelta]>> = flows.map(|(pid, deltas)| (pid, deltas.into())).collect();
         let tasks = self.tasks.cut();
         let usages = self.usages.cut();
         let pipelines = self
@@ -372,19 +367,20 @@ mod tests {
 
     #[test]
     fn descriptors_that_nobody_looks_at_any_more_are_unknown_not_idle() {
-        let mut batch = RawBatch::new();
-        register(&mut batch);
-        let watch = Watch { what: WatchKind::Flows, pid: Some(Pid(7)), until: Nanos(250) };
-        encode::input(&mut batch, Nanos(1), &Input::Watch(watch));
-        for time in [100, 200, 300, 400] {
-            if time == 100 {
-                encode::flow(&mut batch, Nanos(time), &row(4, 0, 50, 9));
-            }
-            encode::tick(&mut batch, Nanos(time));
+        let (mut while_looked_at, mut after) = (RawBatch::new(), RawBatch::new());
+        register(&mut while_looked_at);
+        encode::flow(&mut while_looked_at, Nanos(100), &row(4, 0, 50, 9));
+        for (batch, time) in [(&mut while_looked_at, 100), (&mut after, 300)] {
+            encode::tick(batch, Nanos(time));
+            encode::tick(batch, Nanos(time + 100));
         }
-        let seen = windows(&mut Aggregator::new(Limits::default(), Nanos(0)), &batch);
+        let mut aggregator = Aggregator::new(Limits::default(), Nanos(0));
+        aggregator.set_counted(BTreeSet::from([Pid(7)]));
+        let mut seen = windows(&mut aggregator, &while_looked_at);
+        aggregator.set_counted(BTreeSet::new());
+        seen.extend(windows(&mut aggregator, &after));
         let known: Vec<Option<usize>> =
-            seen.iter().map(|w| w.pipelines[&name()].flows.as_ref().map(Vec::len)).collect();
+            seen.iter().map(|w| w.pipelines[&name()].flows.as_ref().map(|flows| flows.len())).collect();
         assert_eq!(known, [Some(1), Some(0), None, None]);
     }
 

@@ -105,7 +105,7 @@ pub(super) fn list(pipelines: &[PipelineJson]) -> String {
 }
 
 fn detail(out: &mut impl Write, p: &PipelineJson) -> std::io::Result<()> {
-    let knobs = p.registration.knobs;
+    let knobs = p.bounds;
     let mut lines = vec![
         ("state", format!("{:?}", p.state).to_lowercase()),
         ("process", format!("{} of user {}", p.pid, p.uid)),

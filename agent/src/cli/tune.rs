@@ -145,7 +145,7 @@ pub fn run(args: &TuneArgs) -> anyhow::Result<()> {
         What::Pin { name, batch_bytes, flush_interval, ttl } => {
             let request = OverrideRequest {
                 batch_bytes: *batch_bytes,
-                flush_interval_us: flush_interval.map(|i| u64::try_from(i.as_micros()).unwrap_or(u64::MAX)),
+                flush_interval_us: flush_interval.map(micros),
                 ttl_s: ttl.map(|t| t.as_secs().max(1)),
             };
             ask(socket, Method::PUT, &pipeline_path(name, "/override"), Some(serde_json::to_vec(&request)?))?;
@@ -235,7 +235,11 @@ fn bytes_range(text: &str) -> Result<BoundRange, String> {
 
 /// A range of spans such as `500us..50ms`, in microseconds.
 fn span_range(text: &str) -> Result<BoundRange, String> {
-    range(text, |text| span(text).map(|s| u64::try_from(s.as_micros()).unwrap_or(u64::MAX)), "500us..50ms")
+    range(text, |text| span(text).map(micros), "500us..50ms")
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn range(text: &str, one: impl Fn(&str) -> Result<u64, String>, like: &str) -> Result<BoundRange, String> {

@@ -14,7 +14,7 @@ use crate::control::policy::{Because, Predicted, Proposal};
 use crate::control::state::ShareStep;
 use crate::control::trial::{BeforeAfter, Effect, SameLoad};
 use crate::signal::exact::exp;
-use crate::signal::flush::CostStep;
+use crate::signal::flush_cost::CostStep;
 use crate::signal::rate::Step;
 use crate::signal::{Degraded, Signals};
 use crate::units::{EventsPerSec, Generation, Nanos, PipelineName, Settings};

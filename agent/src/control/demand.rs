@@ -9,7 +9,7 @@ use crate::event::{Watch, WatchKind};
 use crate::source::{ReportFile, Scope, Wanted};
 use crate::units::{Nanos, Pid, PipelineName, Uid};
 
-/// Watches held at once; more replace the one that ends first.
+/// Watches held at once; more replace a look at a pipeline, or else the one that ends first.
 pub const MAX_WATCHES: usize = 256;
 
 /// Whether on-CPU stacks are sampled when nobody asks for them.
@@ -71,15 +71,13 @@ impl Demand {
     pub fn watch(&mut self, watch: Watch) {
         let key = (watch.what, watch.pid);
         if self.watches.len() >= MAX_WATCHES && !self.watches.contains_key(&key) {
-            // A look at a pipeline, which every listing is, makes room for a question that somebody waits for, never the
-            // other way round.
-            let looks = |what: WatchKind| what == WatchKind::Flows;
-            let may_go = |(held, _): &(&(WatchKind, Option<Pid>), &Nanos)| looks(held.0) || !looks(key.0);
-            let rank = |(held, until): &(&(WatchKind, Option<Pid>), &Nanos)| (!looks(held.0), **until, **held);
-            let Some(first) = self.watches.iter().filter(may_go).min_by_key(rank).map(|(held, _)| *held) else {
-                return;
+            // A look at a pipeline makes room for a question that somebody waits for, never the other way round.
+            let looks = |(what, _): &(WatchKind, Option<Pid>)| *what == WatchKind::Flows;
+            let first = self.watches.iter().min_by_key(|(held, until)| (!looks(held), **until, **held));
+            match first.map(|(held, _)| *held) {
+                Some(first) if looks(&first) || !looks(&key) => self.watches.remove(&first),
+                _ => return,
             };
-            self.watches.remove(&first);
         }
         let until = self.watches.entry(key).or_default();
         *until = (*until).max(watch.until);
@@ -88,6 +86,12 @@ impl Demand {
     /// Whether somebody waits for what is being recorded; looks at pipelines do not count, they may go on for ever.
     pub fn is_watched(&self) -> bool {
         self.watches.keys().any(|(what, _)| *what != WatchKind::Flows)
+    }
+
+    /// Processes that somebody looks at.
+    pub fn looked_at(&self, now: Nanos) -> impl Iterator<Item = Pid> {
+        let looks = self.watches.iter().filter(move |((what, _), until)| *what == WatchKind::Flows && **until > now);
+        looks.filter_map(|((_, pid), _)| *pid)
     }
 
     /// Forgets the watches that have ended.
@@ -115,8 +119,7 @@ impl Demand {
             if need.is_silent {
                 // Of one that tells nothing itself; the second opinion on one that does is for those who ask for it,
                 // because every system call of its process pays for it.
-                widen(&mut wanted.syscalls, Some(need.pid));
-                wanted.flows.insert(need.pid);
+                look(&mut wanted, need.pid);
             }
         }
         for ((what, pid), _) in self.watches.iter().filter(|(_, until)| **until > now) {
@@ -130,10 +133,9 @@ impl Demand {
                 WatchKind::SocketStacks => wanted.socket_stacks = true,
                 // Descriptors, too, are those of a process.
                 WatchKind::Flows => {
-                    wanted.flows.extend(*pid);
-                    wanted.counted.extend(*pid);
-                    if pid.is_some() {
-                        widen(&mut wanted.syscalls, *pid);
+                    if let Some(pid) = *pid {
+                        look(&mut wanted, pid);
+                        wanted.counted.insert(pid);
                     }
                 }
             }
@@ -141,6 +143,12 @@ impl Demand {
         wanted.sockets = wanted.sockets.filter(|pids| !pids.is_empty());
         wanted
     }
+}
+
+/// Every call of a process, and what moves through its descriptors.
+fn look(wanted: &mut Wanted, pid: Pid) {
+    widen(&mut wanted.syscalls, Some(pid));
+    wanted.flows.insert(pid);
 }
 
 fn widen(scope: &mut Option<Scope>, pid: Option<Pid>) {

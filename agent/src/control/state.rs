@@ -11,7 +11,7 @@ use crate::control::manual::HandOff;
 use crate::control::policy::{Memory, Predicted, Proposal};
 use crate::control::trial::Trial;
 use crate::control::trim::Trim;
-use crate::signal::flush::CostStep;
+use crate::signal::flush_cost::CostStep;
 use crate::signal::rate::Step;
 use crate::units::{BatchSize, FlushInterval, Generation, Nanos, Settings};
 

@@ -19,6 +19,7 @@ use crate::control::log::Log;
 use crate::control::share::divide;
 use crate::event::{Body, Comm, Decoder, Event, Input, Mapping, Process, RawBatch};
 use crate::serve::view::{PipelineView, TuningState};
+use crate::signal::kernel_grades::{KernelGrades, Seen};
 use crate::signal::{Signals, Tracker};
 use crate::source::Wanted;
 use crate::units::{Generation, Nanos, Pid, PipelineName, Settings, Uid};
@@ -50,6 +51,8 @@ pub struct TickOutcome {
 pub struct Publish {
     /// Pipeline.
     pub name: PipelineName,
+    /// Its user.
+    pub uid: Uid,
     /// Its new settings.
     pub settings: Settings,
     /// Their generation.
@@ -62,6 +65,7 @@ pub struct Core {
     config: CoreConfig,
     aggregator: Aggregator,
     pipelines: BTreeMap<PipelineName, Pipeline>,
+    kernel: KernelGrades,
     demand: Demand,
     tuning: Tuning,
     /// CPU time that the tuned pipelines divide among them, cores; absent for as much as there is.
@@ -92,6 +96,7 @@ impl Core {
             config,
             aggregator: Aggregator::new(config.limits, start),
             pipelines: BTreeMap::new(),
+            kernel: KernelGrades::default(),
             demand: Demand::default(),
             tuning: Tuning::Running,
             cpu_budget: None,
@@ -101,11 +106,19 @@ impl Core {
 
     /// Takes in one event; a tick has an outcome.
     pub fn observe(&mut self, event: Event<'_>) -> Option<TickOutcome> {
+        self.observe_through(event, &mut |_| {})
+    }
+
+    fn observe_through(&mut self, event: Event<'_>, publish: &mut dyn FnMut(&Publish)) -> Option<TickOutcome> {
         if let Body::Input(input) = &event.body {
             self.input(event.time, input);
         }
+        if matches!(event.body, Body::Tick) {
+            let silent = self.pipelines.values().filter(|p| p.is_silent()).map(|p| p.pid);
+            self.aggregator.set_counted(silent.chain(self.demand.looked_at(event.time)).collect());
+        }
         let window = self.aggregator.observe(event)?;
-        Some(self.tick(&window))
+        Some(self.tick(&window, publish))
     }
 
     /// Counts a record that could not be decoded.
@@ -114,11 +127,21 @@ impl Core {
     }
 
     /// Takes in a batch; `on_tick` is called with the outcome of each tick in it.
-    pub fn feed(&mut self, batch: &RawBatch, mut on_tick: impl FnMut(TickOutcome)) {
+    pub fn feed(&mut self, batch: &RawBatch, on_tick: impl FnMut(TickOutcome)) {
+        self.feed_through(batch, |_| {}, on_tick);
+    }
+
+    /// The same; `publish` is called with settings as soon as they are decided, while the tick still has others to decide.
+    pub fn feed_through(
+        &mut self,
+        batch: &RawBatch,
+        mut publish: impl FnMut(&Publish),
+        mut on_tick: impl FnMut(TickOutcome),
+    ) {
         for decoded in Decoder::new(batch.bytes()) {
             match decoded {
                 Ok(event) => {
-                    if let Some(outcome) = self.observe(event) {
+                    if let Some(outcome) = self.observe_through(event, &mut publish) {
                         on_tick(outcome);
                     }
                 }
@@ -134,7 +157,7 @@ impl Core {
             pid: pipeline.pid,
             uid: pipeline.uid,
             report: pipeline.registration.report.as_deref(),
-            is_silent: pipeline.registration.watch.is_some(),
+            is_silent: pipeline.is_silent(),
         });
         self.demand.wanted(now, self.config.standing, needs)
     }
@@ -189,7 +212,7 @@ impl Core {
         self.config.standing = standing;
     }
 
-    /// Whether somebody watches something, beyond what is always recorded.
+    /// Whether somebody waits for something, beyond what is always recorded.
     pub fn is_watched(&self) -> bool {
         self.demand.is_watched()
     }
@@ -301,7 +324,7 @@ impl Core {
         }
     }
 
-    fn tick(&mut self, window: &Window) -> TickOutcome {
+    fn tick(&mut self, window: &Window, publish: &mut dyn FnMut(&Publish)) -> TickOutcome {
         let now = window.end;
         self.demand.expire(now);
         self.drop_lapsed(now);
@@ -310,17 +333,23 @@ impl Core {
         outcome.gone.retain(|name| !self.pipelines.contains_key(name));
         self.divide_cpu();
         let nothing = crate::aggregate::window::PipelineWindow::default();
+        let told = self.pipelines.iter().filter_map(|(name, pipeline)| {
+            Some((pipeline.seen_by_kernel(), window.pipelines.get(name)?.flows.as_deref()?))
+        });
+        let grades = self.kernel.observe(window.end.since(window.start), told);
         for (name, pipeline) in &mut self.pipelines {
             let seen = window.pipelines.get(name).unwrap_or(&nothing);
             if seen.levels.is_some() {
                 pipeline.alive = now;
             }
-            pipeline.signals = pipeline.tracker.observe(window, seen);
+            pipeline.signals = pipeline.tracker.observe(window, seen, grades.get(&pipeline.seen_by_kernel()));
             let (before, _) = pipeline.state.published();
             let decision = decide(&mut pipeline.state, &pipeline.signals, now);
             let (generation, settings) = pipeline.state.published();
             if generation != before {
-                outcome.publish.push(Publish { name: name.clone(), settings, generation });
+                let news = Publish { name: name.clone(), uid: pipeline.uid, settings, generation };
+                publish(&news);
+                outcome.publish.push(news);
             }
             outcome.decisions.extend(pipeline.log.note(name, &decision));
         }
@@ -331,12 +360,13 @@ impl Core {
     /// by it, and take nothing from it.
     fn divide_cpu(&mut self) {
         let Some(budget) = self.cpu_budget else { return };
-        let steered = self.pipelines.values().filter(|p| p.state.steered());
-        let used: Vec<Option<f64>> = steered.map(|p| p.signals.cpu_cores()).collect();
-        let mut shares = divide(budget, &used).into_iter();
-        for pipeline in self.pipelines.values_mut() {
-            let share = pipeline.state.steered().then(|| shares.next()).flatten();
-            pipeline.state.set_cpu_share(share);
+        let (steered, others): (Vec<_>, Vec<_>) = self.pipelines.values_mut().partition(|p| p.state.steered());
+        let used: Vec<Option<f64>> = steered.iter().map(|p| p.signals.cpu_cores()).collect();
+        for (pipeline, share) in steered.into_iter().zip(divide(budget, &used)) {
+            pipeline.state.set_cpu_share(Some(share));
+        }
+        for pipeline in others {
+            pipeline.state.set_cpu_share(None);
         }
     }
 
@@ -363,10 +393,20 @@ impl Core {
 
 /// Follows a pipeline by its report, or by the kernel alone where it is only watched.
 fn tracker(registration: &Registration) -> Tracker {
-    registration.watch.as_ref().map_or_else(Tracker::default, |watch| Tracker::watching(watch.event_bytes))
+    if registration.watch.is_some() { Tracker::watching() } else { Tracker::default() }
 }
 
 impl Pipeline {
+    /// It was never changed, and tells nothing of itself.
+    fn is_silent(&self) -> bool {
+        self.registration.watch.is_some()
+    }
+
+    /// What the kernel's evidence of it is kept under.
+    fn seen_by_kernel(&self) -> Seen {
+        (self.pid, self.registration.watch.as_ref().and_then(|watch| watch.event_bytes))
+    }
+
     /// Other bounds; they stand until somebody sets others, whoever registers meanwhile.
     fn bound(&mut self, knobs: Knobs) {
         self.bounds = knobs;

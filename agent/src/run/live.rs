@@ -16,7 +16,7 @@ use crate::config::{Config, Switch};
 use crate::event::{Input, Mapping, RawBatch, WatchKind};
 use crate::history::{History, Note, NoteKind, Record};
 use crate::run::archive::{HistoryArchive, begin_history, keep_decisions, shown};
-use crate::run::core::{Core, CoreConfig, Standing, TickOutcome};
+use crate::run::core::{Core, CoreConfig, Publish, Standing, TickOutcome};
 use crate::run::kinds::{recorded, standing};
 use crate::run::live_source::LiveSource;
 use crate::run::liveness::Liveness;
@@ -218,8 +218,11 @@ impl Agent {
             }
             self.recording.append(&batch);
             let mut newest = None;
-            let (report, history) = (&mut self.report, self.history.as_ref());
-            self.core.feed(&batch, |outcome| {
+            let (report, history, publisher) = (&mut self.report, self.history.as_ref(), &mut self.publisher);
+            let publish = |news: &Publish| {
+                publisher.publish_at_once(&news.name, news.uid, (news.generation, news.settings), boottime());
+            };
+            self.core.feed_through(&batch, publish, |outcome| {
                 keep_decisions(history, &outcome);
                 newest = Some(count(report, outcome));
             });

@@ -15,7 +15,7 @@ use crate::serve::render::Renderer;
 use crate::serve::view::{PipelineView, View};
 use crate::serve::watchers::Watchers;
 use crate::source::inbox::InboxSender;
-use crate::units::{Nanos, PipelineName, Uid};
+use crate::units::{Generation, Nanos, PipelineName, Settings, Uid};
 
 /// Everything a route may use; cheap to clone.
 #[derive(Clone, Debug)]
@@ -51,6 +51,11 @@ impl App {
     /// The newest view.
     pub fn view(&self) -> Arc<View> {
         self.views.borrow().clone()
+    }
+
+    /// The settings of a pipeline: what its page says, which is written before the view is.
+    pub fn newest(&self, shown: &PipelineView) -> (Generation, Settings) {
+        self.pages.look(shown.uid, &shown.name).unwrap_or((shown.generation, shown.settings))
     }
 
     /// Now.

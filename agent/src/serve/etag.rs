@@ -11,7 +11,7 @@ pub fn tag(generation: Generation) -> HeaderValue {
     HeaderValue::from_str(&text(generation)).expect("a number in quotes is a valid header")
 }
 
-/// What the caller has already.
+/// Generations that a caller names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known(Vec<String>);
 
@@ -34,11 +34,11 @@ impl Known {
 
 /// Whether the caller's `If-Match`, if he sent one, still holds.
 pub fn check_unchanged(headers: &HeaderMap, generation: Generation) -> Result<(), Refusal> {
-    let wanted = tags(headers, &IF_MATCH);
-    if !headers.contains_key(IF_MATCH) || wanted.iter().any(|tag| tag == "*" || *tag == text(generation)) {
+    let wanted = Known(tags(headers, &IF_MATCH));
+    if !headers.contains_key(IF_MATCH) || wanted.holds(generation) {
         return Ok(());
     }
-    let detail = format!("the settings are generation {}, not {}", generation.0, wanted.join(", "));
+    let detail = format!("the settings are generation {}, not {}", generation.0, wanted.0.join(", "));
     let fix = "look at the newest settings, and send their ETag or no If-Match";
     Err(Refusal::new(StatusCode::PRECONDITION_FAILED, "generation-changed", detail, fix))
 }
@@ -48,8 +48,13 @@ fn text(generation: Generation) -> String {
 }
 
 fn tags(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
-    let lists = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(|tag| tag.trim().trim_start_matches("W/").to_owned()).collect()
+    listed(headers, name).map(|tag| tag.trim_start_matches("W/").to_owned()).collect()
+}
+
+/// The members of a list that a header may hold, over all its lines.
+pub fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    let lists = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim)
 }
 
 #[cfg(test)]

@@ -85,6 +85,11 @@ impl SignalsFeed {
     pub fn new(shown: &PipelineView, seen: Option<u64>) -> Self {
         Self { whose: Whose::of(shown), seen }
     }
+
+    /// The pipeline, while it is the same user's.
+    pub fn shown<'v>(&self, view: &'v View) -> Option<&'v PipelineView> {
+        self.whose.find(view)
+    }
 }
 
 impl Feed for SignalsFeed {

@@ -3,7 +3,7 @@
 //! A page lies under the user's number and the pipeline's name, so that nobody is ever handed a page that another user
 //! has mapped. What an earlier agent left is taken up again: same file, and the generation goes on. Never reads a clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -70,6 +70,7 @@ pub struct Publisher {
 struct Open {
     uid: Uid,
     writer: PageWriter,
+    ttl: Nanos,
     renewed: Nanos,
 }
 
@@ -77,6 +78,17 @@ impl Publisher {
     /// Writes under `pages` as the user `agent`.
     pub fn new(pages: Pages, agent: Uid) -> Self {
         Self { pages, agent, open: HashMap::new() }
+    }
+
+    /// Settings that were decided just now, to their page if it is open. What cannot be written is tried again, and told of,
+    /// by `publish` at the end of the tick.
+    pub fn publish_at_once(&mut self, name: &PipelineName, uid: Uid, to: (Generation, Settings), boot: Nanos) {
+        if let Some(open) = self.open.get_mut(name).filter(|open| open.uid == uid) {
+            let (generation, settings) = to;
+            if open.writer.publish(generation.0, &values(settings), (boot + open.ttl).0).is_ok() {
+                open.renewed = boot;
+            }
+        }
     }
 
     /// Brings every page up to date and prolongs the leases that are due; `boot` is the boot-time clock. Pages of
@@ -94,9 +106,10 @@ impl Publisher {
     }
 
     fn remove_ended(&mut self, pipelines: &[PipelineView]) {
+        let tuned = pipelines.iter().filter(|p| p.registration.watch.is_none());
+        let tuned: HashSet<(&PipelineName, Uid)> = tuned.map(|p| (&p.name, p.uid)).collect();
         self.open.retain(|name, open| {
-            let lives =
-                pipelines.iter().any(|p| p.name == *name && p.uid == open.uid && p.registration.watch.is_none());
+            let lives = tuned.contains(&(name, open.uid));
             if !lives && let Err(error) = fs::remove_file(open.writer.path()) {
                 tracing::warn!(page = %open.writer.path().display(), %error, "the page of an ended pipeline stays");
             }
@@ -110,9 +123,10 @@ impl Publisher {
         let values = values(pipeline.settings);
         if !self.open.contains_key(&pipeline.name) {
             let writer = self.create(pipeline, &values)?;
-            self.open.insert(pipeline.name.clone(), Open { uid: pipeline.uid, writer, renewed: Nanos(0) });
+            self.open.insert(pipeline.name.clone(), Open { uid: pipeline.uid, writer, ttl, renewed: Nanos(0) });
         }
         let open = self.open.get_mut(&pipeline.name).expect("it was inserted above when it was not there");
+        open.ttl = ttl;
         let said = open.writer.snapshot();
         let changed = said.generation != pipeline.generation.0 || said.values[..values.len()] != values;
         if changed {

@@ -5,7 +5,7 @@
 
 use crate::aggregate::report::{FlushCauses, ReportDelta};
 use crate::signal::causes::{CauseShares, CauseTracker};
-use crate::signal::flush_cost::{FlushCost, FlushCostTracker, FlushSums};
+use crate::signal::flush_cost::{CostStep, FlushCost, FlushCostTracker, FlushSums};
 use crate::signal::quotient::Quotient;
 use crate::units::{Nanos, Ratio};
 
@@ -30,15 +30,6 @@ pub struct Flushes {
     pub cost_step: Option<CostStep>,
     /// Share of the time in which senders had to wait for room.
     pub stalled: Option<Ratio>,
-}
-
-/// A change of the cost of a flush.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CostStep {
-    /// Mean duration before, ms.
-    pub from_ms: f64,
-    /// Mean duration after, ms.
-    pub to_ms: f64,
 }
 
 /// Follows the flushes of a pipeline.
@@ -92,11 +83,7 @@ impl FlushTracker {
         let FlushCauses { age, size, backlog, panic, waiting } = report.by_cause;
         self.causes.push([age, size, backlog, panic, waiting]);
         if let Some(sums) = FlushSums::of_report(report) {
-            let before = self.cost.value();
-            if self.cost.observe(&sums) {
-                let from_to = before.zip(self.cost.value());
-                self.cost_step = from_to.map(|(from, to)| CostStep { from_ms: from.mean_ms, to_ms: to.mean_ms });
-            }
+            self.cost_step = self.cost.observe(&sums);
         }
     }
 

@@ -68,6 +68,15 @@ pub struct CostLine {
     pub per_kib_error_us: f64,
 }
 
+/// A change of the cost of a flush.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CostStep {
+    /// Mean duration before, ms.
+    pub from_ms: f64,
+    /// Mean duration after, ms.
+    pub to_ms: f64,
+}
+
 impl FlushCost {
     /// Expected duration of a flush of `bytes`, ms. Without a line that of the mean flush, whatever the size.
     pub fn at_ms(&self, bytes: f64) -> f64 {
@@ -129,10 +138,10 @@ impl FlushCostTracker {
         Self { one_size: ONE_INEXACT_SIZE, ..Self::default() }
     }
 
-    /// Takes in the flushes of a span. Whether they show that the sink has changed.
-    pub fn observe(&mut self, sums: &FlushSums) -> bool {
+    /// Takes in the flushes of a span. They may show that the sink has changed.
+    pub fn observe(&mut self, sums: &FlushSums) -> Option<CostStep> {
         if sums.flushes == 0 {
-            return false;
+            return None;
         }
         let span = Level::of(sums);
         let spread = Spread::inside(&span);
@@ -141,13 +150,14 @@ impl FlushCostTracker {
         if let (Some(before), Some(newest)) = (suspect, off)
             && before.is_slower == newest.is_slower
         {
+            let known = self.value();
             self.level = span;
             if span.n <= FEWEST {
                 self.level.add(&before.span);
             }
             self.spread.scale(KEPT_AT_CHANGE);
             self.spread.add(&spread);
-            return true;
+            return known.zip(self.value()).map(|(from, to)| CostStep { from_ms: from.mean_ms, to_ms: to.mean_ms });
         }
         if let Some(alone) = suspect {
             let mut light = alone.span;
@@ -158,7 +168,7 @@ impl FlushCostTracker {
             Some(suspect) => self.suspect = Some(suspect),
             None => self.fold(&span, spread),
         }
-        false
+        None
     }
 
     /// What is known now; nothing before the fourth flush.
@@ -189,18 +199,17 @@ impl FlushCostTracker {
     fn off(&self, span: &Level) -> Option<Suspect> {
         let known = self.value().filter(|known| known.flushes >= FEWEST_FOR_LINE)?;
         let (size, mean_size) = (span.mean_kib(), known.mean_bytes / 1_024.0);
-        let slope_error = known.line.map_or(0.0, |line| line.per_kib_error_us / 1_000.0 * (size - mean_size));
+        let (least, most, slope_error) = if let Some(line) = known.line {
+            let on_line = known.at_ms(size * 1_024.0);
+            (on_line, on_line, line.per_kib_error_us / 1_000.0 * (size - mean_size))
+        } else {
+            // Another size may well take longer or shorter, but neither part of a cost is negative: a flush of twice the
+            // size takes as long at least, and twice as long at most.
+            let in_proportion = known.mean_ms * size / mean_size.max(1e-9);
+            (known.mean_ms.min(in_proportion), known.mean_ms.max(in_proportion), 0.0)
+        };
         let variance = known.noise_ms * known.noise_ms * (1.0 / span.n + 1.0 / known.flushes);
         let error = (variance + slope_error * slope_error).sqrt();
-        // Without a line another size may well take longer or shorter, but neither part of a cost is negative: a flush
-        // of twice the size takes as long at least, and twice as long at most.
-        let on_line = known.at_ms(size * 1_024.0);
-        let (least, most) = if known.line.is_some() {
-            (on_line, on_line)
-        } else {
-            let in_proportion = known.mean_ms * size / mean_size.max(1e-9);
-            (known.mean_ms.min(in_proportion), known.mean_ms.max(in_proportion))
-        };
         let took = span.mean_ms();
         let expected = took.clamp(least, most);
         let limit = OFF_ERRORS * error + OFF_SHARE * expected;

@@ -7,9 +7,8 @@ use agent_common::{FLOW_ANSWERED, FLOW_EACH_WRITE, FLOW_READS, FLOW_WRITES, Flow
 use tidegate_client::abi::{DescriptorJson, KernelGradeJson};
 
 use crate::aggregate::flows::FlowDelta;
-use crate::signal::flush::CostStep;
 use crate::signal::flush_cause::{CauseTracker, FlushCause};
-use crate::signal::flush_cost::{FlushCost, FlushCostTracker, FlushSums};
+use crate::signal::flush_cost::{CostStep, FlushCost, FlushCostTracker, FlushSums};
 use crate::signal::quotient::Quotient;
 use crate::signal::rate::{RateTracker, Step};
 use crate::signal::roles::{Answering, Descriptor, Roles};
@@ -67,7 +66,7 @@ pub enum SizedBy {
     Departure,
 }
 
-/// Follows a pipeline by its descriptors.
+/// Follows a process by its descriptors.
 #[derive(Debug)]
 pub struct KernelTracker {
     event_bytes: Option<u64>,
@@ -85,8 +84,6 @@ pub struct KernelTracker {
     by_departure: FlushCostTracker,
     cost_step: Option<CostStep>,
     cause: CauseTracker,
-    /// The kernel has told of the process.
-    is_told: bool,
 }
 
 /// Without a size of events, the rate is followed in units of so many bytes.
@@ -115,20 +112,11 @@ impl KernelTracker {
             by_departure: FlushCostTracker::default(),
             cost_step: None,
             cause: CauseTracker::default(),
-            is_told: false,
         }
     }
 
-    /// Takes in what moved within a tick of length `span`. Nothing while the kernel does not tell of the process; what it
-    /// told before is then forgotten.
-    pub fn observe(&mut self, span: Nanos, flows: Option<&[FlowDelta]>) -> Option<KernelGrade> {
-        let Some(flows) = flows else {
-            if std::mem::take(&mut self.is_told) {
-                *self = Self::new(self.event_bytes);
-            }
-            return None;
-        };
-        self.is_told = true;
+    /// Takes in what moved within a tick of length `span`.
+    pub fn observe(&mut self, span: Nanos, flows: &[FlowDelta]) -> KernelGrade {
         self.roles.observe(flows);
         let bytes_in: u64 = flows.iter().filter(|f| !self.roles.is_sink(f)).map(|f| f.ways[FLOW_READS].bytes).sum();
         let unit = self.event_bytes.unwrap_or(UNIT);
@@ -152,7 +140,7 @@ impl KernelTracker {
         self.per_ns.push(flushes, span.0);
         self.busy.push(duration, span.0);
         self.in_writes.push(in_writes, span.0);
-        Some(self.grade(step))
+        self.grade(step)
     }
 
     fn flushed(&mut self, flushes: &FlowFlushes) {
@@ -168,8 +156,7 @@ impl KernelTracker {
             bytes_us: flushes.bytes_us,
             us_squared: flushes.us_squared,
         });
-        let before = self.by_arrival.value();
-        let is_step = self.by_arrival.observe(&FlushSums {
+        let step = self.by_arrival.observe(&FlushSums {
             flushes: flushes.intervals,
             bytes: flushes.arrived,
             bytes_squared: flushes.arrived_squared,
@@ -177,9 +164,7 @@ impl KernelTracker {
             bytes_us: flushes.arrived_us,
             us_squared: flushes.paired_us_squared,
         });
-        if let (true, Some((from, to))) = (is_step, before.zip(self.by_arrival.value())) {
-            self.cost_step = Some(CostStep { from_ms: from.mean_ms, to_ms: to.mean_ms });
-        }
+        self.cost_step = step.or(self.cost_step);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "the size of an event is far below 2^52")]
@@ -260,4 +245,4 @@ impl KernelGrade {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -45,30 +45,25 @@ impl LatencyTracker {
         self.tick += 1;
         let seen = histogram.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
         if seen > 0 {
-            self.add(histogram, seen);
+            // A report claims at most a billion events a second: fifty ticks of them are far from the end of a word.
+            for (sum, count) in self.sum.iter_mut().zip(histogram) {
+                *sum += count;
+            }
+            self.seen += seen;
             self.busy.push_back(Busy { tick: self.tick, seen, histogram: Box::new(*histogram) });
         }
-        let passed = |oldest: &Busy, tick, all: u64| oldest.tick + TICKS <= tick || all - oldest.seen >= ENOUGH;
-        while self.busy.front().is_some_and(|oldest| passed(oldest, self.tick, self.seen)) {
-            let Some(oldest) = self.busy.pop_front() else { break };
+        let (tick, all) = (self.tick, &mut self.seen);
+        while let Some(oldest) = self.busy.pop_front_if(|o| o.tick + TICKS <= tick || *all - o.seen >= ENOUGH) {
             for (sum, count) in self.sum.iter_mut().zip(oldest.histogram.iter()) {
                 *sum -= count;
             }
-            self.seen -= oldest.seen;
+            *all -= oldest.seen;
         }
     }
 
     /// The latency below which the share `q` lies, ms.
     pub fn quantile_ms(&self, q: f64) -> Option<f64> {
         (self.seen >= FEWEST).then(|| quantile_ms(&self.sum, q)).flatten()
-    }
-
-    fn add(&mut self, histogram: &[u64; REPORT_HISTOGRAM_WORDS], seen: u64) {
-        // A report claims at most a billion events a second: fifty ticks of them are far from the end of a word.
-        for (sum, count) in self.sum.iter_mut().zip(histogram) {
-            *sum += count;
-        }
-        self.seen += seen;
     }
 }
 

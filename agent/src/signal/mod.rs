@@ -10,6 +10,7 @@ pub mod flush;
 pub mod flush_cause;
 pub mod flush_cost;
 pub mod kernel_grade;
+pub mod kernel_grades;
 pub mod latency;
 mod line;
 pub mod quotient;
@@ -29,7 +30,7 @@ use crate::aggregate::rows::Continuity;
 use crate::aggregate::window::{PipelineWindow, Window};
 use crate::signal::cost::{Cost, CostTracker};
 use crate::signal::flush::{FlushTracker, Flushes};
-use crate::signal::kernel_grade::{KernelGrade, KernelTracker};
+use crate::signal::kernel_grade::KernelGrade;
 use crate::signal::latency::LatencyTracker;
 use crate::signal::quotient::Quotient;
 use crate::signal::rate::{RateTracker, Step};
@@ -155,7 +156,6 @@ pub struct Tracker {
     latency: LatencyTracker,
     last_good: Option<Nanos>,
     usage: UsageTracker,
-    kernel: KernelTracker,
     evidence: Evidence,
 }
 
@@ -170,20 +170,19 @@ impl Default for Tracker {
             latency: LatencyTracker::default(),
             last_good: None,
             usage: UsageTracker::default(),
-            kernel: KernelTracker::new(None),
             evidence: Evidence::Report,
         }
     }
 }
 
 impl Tracker {
-    /// Of a process that was never changed, and of whose events this is the size, if it is known.
-    pub fn watching(event_bytes: Option<u64>) -> Self {
-        Self { kernel: KernelTracker::new(event_bytes), evidence: Evidence::Kernel, ..Self::default() }
+    /// Of a process that was never changed.
+    pub fn watching() -> Self {
+        Self { evidence: Evidence::Kernel, ..Self::default() }
     }
 
-    /// Takes in what happened to the pipeline within `window`.
-    pub fn observe(&mut self, window: &Window, pipeline: &PipelineWindow) -> Signals {
+    /// Takes in what happened to the pipeline within `window`, and what the kernel alone tells of its process.
+    pub fn observe(&mut self, window: &Window, pipeline: &PipelineWindow, kernel: Option<&KernelGrade>) -> Signals {
         let now = window.end;
         if pipeline.levels.is_some() {
             self.last_good = Some(now);
@@ -198,7 +197,6 @@ impl Tracker {
         self.cost.observe(window.end.since(window.start), pipeline);
         self.residency.observe(pipeline.sockets.as_ref());
         let tick = window.end.since(window.start);
-        let kernel = self.kernel.observe(tick, pipeline.flows.as_deref());
         let report_age = self.last_good.map(|then| now.since(then));
         let fresh = report_age.is_some_and(|age| age <= STALE_AFTER);
         let mut signals = Signals {
@@ -220,18 +218,17 @@ impl Tracker {
             p99_ms: self.latency.quantile_ms(0.99),
             in_use: pipeline.levels.map(|l| InUse { generation: l.generation, settings: l.in_use }),
             usage: self.usage.observe(tick, pipeline),
-            kernel: None,
+            kernel: kernel.cloned(),
             evidence: self.evidence,
             report_age,
             degraded: degraded(self.evidence, window, pipeline, report_age),
         };
         if self.evidence == Evidence::Kernel {
-            match &kernel {
+            match kernel {
                 Some(kernel) => substitute::substitute(&mut signals, kernel),
                 None => signals.degraded.push(Degraded::Missing("flows")),
             }
         }
-        signals.kernel = kernel;
         signals
     }
 }
@@ -251,14 +248,14 @@ fn degraded(
         Some(age) if age > STALE_AFTER => found.push(Degraded::Stale(age)),
         Some(_) => {}
     }
-    // Rows come when something changed: without activity their absence is no sign of anything.
     let active = pipeline.report.as_ref().is_some_and(|r| r.events_in > 0 || r.flushes > 0);
     match pipeline.task.map(|t| t.continuity) {
         None if active => found.push(Degraded::Missing("task cost")),
         Some(Continuity::Reset) => found.push(Degraded::Reset("task cost")),
         None | Some(Continuity::Whole) => {}
     }
-    // System calls are counted while somebody looks: their absence is no sign either.
+    // System calls are counted while somebody looks, and their rows come when something changed: their absence is no sign of
+    // anything.
     if pipeline.syscalls.is_some_and(|s| s.continuity == Continuity::Reset) {
         found.push(Degraded::Reset("system calls"));
     }

@@ -27,6 +27,11 @@ impl Quotient {
         }
     }
 
+    /// Forgets what it has seen.
+    pub fn forget(&mut self) {
+        self.ticks.clear();
+    }
+
     /// The quotient; unknown when the denominators are all zero.
     #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits")]
     pub fn value(&self) -> Option<f64> {

@@ -80,7 +80,7 @@ impl RateTracker {
         self.ticks.push_back(newest);
         if self.begins_with_step && self.ticks.len() > MIXED_UNTIL {
             self.begins_with_step = false;
-            let (first, rest) = (sum(self.ticks.range(..1)), sum(self.ticks.range(1..)));
+            let (first, rest) = (self.ticks[0], sum(self.ticks.range(1..)));
             if (Step { from: first.rate(), to: rest.rate() }).is_wide() {
                 self.ticks.pop_front();
             }
@@ -126,15 +126,16 @@ impl RateTracker {
     pub fn dispersion(&self) -> Option<f64> {
         let newest = self.ticks.back()?.span;
         let alike = |t: &&Count| t.span.0.abs_diff(newest.0) <= newest.0 / 50;
-        let rates: Vec<f64> = self.ticks.iter().filter(alike).map(|t| t.rate().0 * newest.as_secs_f64()).collect();
-        if rates.len() < EVEN_FROM_TICKS {
+        let counts = || self.ticks.iter().filter(alike).map(|t| t.rate().0 * newest.as_secs_f64());
+        let ticks = counts().count();
+        if ticks < EVEN_FROM_TICKS {
             return None;
         }
-        let n = rates.len() as f64;
-        let mean = rates.iter().sum::<f64>() / n;
-        let variance = rates.iter().map(|r| (r - mean) * (r - mean)).sum::<f64>() / (n - 1.0);
+        let len = ticks as f64;
+        let mean = counts().sum::<f64>() / len;
+        let variance = counts().map(|n| (n - mean) * (n - mean)).sum::<f64>() / (len - 1.0);
         let dispersion = variance / mean.max(f64::MIN_POSITIVE);
-        let is_told = rates.len() >= SURE_FROM_TICKS || dispersion < CLEARLY_EVEN;
+        let is_told = ticks >= SURE_FROM_TICKS || dispersion < CLEARLY_EVEN;
         (mean >= EVEN_FROM_EVENTS && is_told).then_some(dispersion)
     }
 

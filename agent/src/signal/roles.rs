@@ -38,6 +38,8 @@ pub enum Answering {
 pub struct Roles {
     flows: BTreeMap<(u32, Nanos), Tally>,
     sink: Option<(u32, Nanos)>,
+    /// Bytes out that make a descriptor a sink; without a sink there are none.
+    like_the_sink: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +85,7 @@ impl Roles {
             (Some(before), Some(most)) if out(&most) < TAKES_OVER * out(&before) => Some(before),
             (_, most) => most,
         };
+        self.like_the_sink = self.sink.map(|key| LIKE_THE_SINK * out(&key));
     }
 
     /// Whether flushes go out by this descriptor.
@@ -116,8 +119,7 @@ impl Roles {
     }
 
     fn among_sinks(&self, tally: &Tally) -> bool {
-        let sink = self.sink.and_then(|key| self.flows.get(&key));
-        sink.is_some_and(|sink| tally.bytes_out >= LIKE_THE_SINK * sink.bytes_out)
+        self.like_the_sink.is_some_and(|least| tally.bytes_out >= least)
     }
 }
 

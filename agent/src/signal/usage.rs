@@ -7,7 +7,6 @@ use agent_common::{
 };
 use tidegate_client::abi::{PressureJson, UsageJson};
 
-use crate::aggregate::rows::TaskDelta;
 use crate::aggregate::window::PipelineWindow;
 use crate::signal::quotient::Quotient;
 use crate::units::{Bytes, Nanos, Ratio};
@@ -69,12 +68,13 @@ const ENOUGH_CYCLES: u64 = 10_000_000;
 
 impl Default for UsageTracker {
     fn default() -> Self {
+        let second = || Quotient::over(Nanos::SECOND.0, TICKS);
         Self {
             cpu: second(),
             switches: second(),
             run_delay: second(),
             page_faults: second(),
-            instructions: per_cycle(),
+            instructions: Quotient::over(ENOUGH_CYCLES, TICKS),
             host: std::array::from_fn(|_| second()),
             group: std::array::from_fn(|_| second()),
         }
@@ -88,16 +88,9 @@ impl UsageTracker {
             push(&mut self.cpu, task.cpu_ns, tick.0);
             push(&mut self.switches, task.switches, tick.0);
         }
-        // These two are counted for a while only: what was seen then is not what is.
-        let counted = |of: fn(&TaskDelta) -> Option<u64>| pipeline.task.as_ref().and_then(of);
-        match counted(|task| task.page_faults) {
-            Some(faults) => self.page_faults.push(faults, tick.0),
-            None => self.page_faults = second(),
-        }
-        match counted(|task| task.instructions).zip(counted(|task| task.cycles)) {
-            Some((instructions, cycles)) => self.instructions.push(instructions, cycles),
-            None => self.instructions = per_cycle(),
-        }
+        let faults = pipeline.task.and_then(|task| task.page_faults);
+        follow(&mut self.page_faults, faults.map(|faults| (faults, tick.0)));
+        follow(&mut self.instructions, pipeline.task.and_then(|task| task.instructions.zip(task.cycles)));
         let Some(usage) = pipeline.usage else { return Usage { cpu_cores: self.cpu.value(), ..Usage::default() } };
         push(&mut self.run_delay, usage.run_delay_ns, usage.span.0);
         for (quotients, totals) in [(&mut self.host, usage.host), (&mut self.group, usage.group)] {
@@ -118,12 +111,12 @@ impl UsageTracker {
     }
 }
 
-fn second() -> Quotient {
-    Quotient::over(Nanos::SECOND.0, TICKS)
-}
-
-fn per_cycle() -> Quotient {
-    Quotient::over(ENOUGH_CYCLES, TICKS)
+/// What is counted for a while only: what was seen then is not what is.
+fn follow(quotient: &mut Quotient, seen: Option<(u64, u64)>) {
+    match seen {
+        Some((above, below)) => quotient.push(above, below),
+        None => quotient.forget(),
+    }
 }
 
 fn push(quotient: &mut Quotient, numerator: Option<u64>, span: u64) {
@@ -189,7 +182,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::rows::Continuity;
+    use crate::aggregate::rows::{Continuity, TaskDelta};
     use crate::aggregate::usage::UsageDelta;
 
     #[test]

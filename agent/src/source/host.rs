@@ -123,7 +123,8 @@ impl HostSource {
         let scheduled = self.threads.read(&self.wanted.tasks);
         self.tasks.append(&scheduled, &self.wanted.counted, now, batch);
         self.usages.append(&scheduled, now, batch);
-        encode::tick(batch, now);
+        // The tick ends when all of it has been read; what follows from it is timed from there.
+        encode::tick(batch, monotonic());
         self.ticks += 1;
         if self.ticks.is_multiple_of(SWEEP_EVERY) {
             self.processes.sweep();

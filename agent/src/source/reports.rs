@@ -2,7 +2,7 @@
 //! following links, checked for owner, kind and size, read with `pread` and never mapped, because a mapped file that is
 //! cut short kills its reader.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -22,7 +22,8 @@ pub struct Reports {
 impl Reports {
     /// Appends a record for each wanted page: its bytes, or the errno with which reading it failed.
     pub fn append(&mut self, wanted: &[ReportFile], now: Nanos, batch: &mut RawBatch) {
-        self.open.retain(|file, _| wanted.contains(file));
+        let still: HashSet<&ReportFile> = wanted.iter().collect();
+        self.open.retain(|file, _| still.contains(file));
         let mut page = [0_u8; PAGE_BYTES];
         for file in wanted {
             match self.read(file, &mut page) {

@@ -59,11 +59,11 @@ impl Tasks {
     }
 
     fn counters(&mut self, pid: Pid) -> Option<&mut Counters> {
-        let room = MOST_EVENTS.saturating_sub(self.watched.values().map(Counters::events).sum());
-        match self.watched.entry(pid) {
-            std::collections::hash_map::Entry::Occupied(o) => Some(o.into_mut()),
-            std::collections::hash_map::Entry::Vacant(v) => open(pid, room).map(|counters| v.insert(counters)),
+        if !self.watched.contains_key(&pid) {
+            let room = MOST_EVENTS.saturating_sub(self.watched.values().map(Counters::events).sum());
+            self.watched.insert(pid, open(pid, room)?);
         }
+        self.watched.get_mut(&pid)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 
 use agent_common::NOT_TOLD;
+use rustix::io::Errno;
 
 use crate::units::Pid;
 
@@ -70,16 +71,15 @@ impl Account {
         }
         let mut now = HashMap::with_capacity(tids.len());
         for tid in tids {
-            match fs::read_to_string(format!("/proc/{}/task/{tid}/schedstat", pid.0)) {
-                Ok(text) => match Books::parse(&text) {
-                    Some(books) => now.insert(tid, books),
-                    None => return Some(untold),
-                },
+            let text = match fs::read_to_string(format!("/proc/{}/task/{tid}/schedstat", pid.0)) {
+                Ok(text) => text,
                 // It has just ended, and keeps what was read of it.
-                Err(error) if has_ended(&error) => None,
+                Err(error) if has_ended(&error) => continue,
                 // A thread that is left out would be counted from its birth when it comes back.
                 Err(_) => return Some(untold),
             };
+            let Some(books) = Books::parse(&text) else { return Some(untold) };
+            now.insert(tid, books);
         }
         // A kernel that keeps no books has no such file, or nothing but zeros in it.
         if now.values().all(|books| books.switches == 0) {
@@ -95,8 +95,7 @@ impl Account {
 }
 
 fn has_ended(error: &std::io::Error) -> bool {
-    const ESRCH: i32 = 3;
-    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH)
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
 }
 
 impl Books {

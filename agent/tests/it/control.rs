@@ -1,6 +1,7 @@
 //! The core from the outside: records in, settings and decisions out. Humans, others at the knob, pauses and losses.
 #![expect(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
+use agent_common::{FLOW_TARGET_BYTES, FlowKey, FlowRow, FlowStats};
 use tidegate::event::{Input, RawBatch, Watch, WatchKind, encode};
 use tidegate::run::core::{Core, CoreConfig, CpuSampling, Standing, TickOutcome};
 use tidegate::serve::view::{PipelineView, TuningState};
@@ -342,4 +343,51 @@ fn what_is_wanted_follows_registrations_and_watches() {
     bench.input(&Input::Gone { name: name() });
     assert_eq!(bench.tick_with(None).gone, [name()]);
     assert_eq!(bench.core.wanted(bench.now), tidegate::source::Wanted::default());
+}
+
+#[test]
+fn the_kernels_own_view_of_a_pipeline_that_reports_is_known_while_somebody_looks() {
+    let mut bench = Bench::new(registration(Mode::On), None);
+    let row = FlowRow {
+        key: FlowKey { pid: 7, fd: 4, ended_ns: 0 },
+        target: [0; FLOW_TARGET_BYTES],
+        stats: FlowStats { first_ns: 1, ..FlowStats::ZERO },
+    };
+    let is_known = |bench: &mut Bench| {
+        encode::flow(&mut bench.batch, bench.now, &row);
+        bench.tick(30);
+        bench.view().signals.kernel.is_some()
+    };
+    assert!(!is_known(&mut bench), "nobody looks");
+    let watch = Watch { what: WatchKind::Flows, pid: Some(Pid(7)), until: bench.now + Nanos::SECOND };
+    bench.input(&Input::Watch(watch));
+    let known: Vec<bool> = (0..12).map(|_| is_known(&mut bench)).collect();
+    assert_eq!(known, [[true; 9].as_slice(), &[false; 3]].concat());
+}
+
+#[test]
+fn settings_are_handed_out_as_soon_as_they_are_decided() {
+    let mut bench = Bench::new(registration(Mode::On), None);
+    bench.run(3, 100);
+    let page = page::render(&bench.words, &[0; REPORT_HISTOGRAM_WORDS]);
+    bench.input(&Input::Override {
+        name: name(),
+        uid: Uid(0),
+        request: OverrideRequest { batch_bytes: Some(77_824), flush_interval_us: None, ttl_s: None },
+    });
+    bench.now = bench.now + Nanos::TICK;
+    encode::report(&mut bench.batch, bench.now, &name(), Ok(&page));
+    encode::tick(&mut bench.batch, bench.now);
+    let (mut at_once, mut at_the_end) = (Vec::new(), Vec::new());
+    let seen = std::cell::RefCell::new(&mut at_once);
+    bench.core.feed_through(
+        &bench.batch,
+        |news| seen.borrow_mut().push(news.clone()),
+        |outcome| {
+            assert!(!seen.borrow().is_empty(), "only with the rest of the tick");
+            at_the_end.extend(outcome.publish);
+        },
+    );
+    assert_eq!((at_once.len(), at_once[0].uid, at_once[0].settings.batch), (1, Uid(1_000), BatchSize(77_824)));
+    assert_eq!(at_once, at_the_end);
 }

@@ -132,6 +132,23 @@ async fn a_registration_names_the_page_and_an_heir_takes_it_up() {
 }
 
 #[tokio::test]
+async fn settings_that_were_just_decided_reach_the_page_of_their_own_user_only() {
+    let me = rustix::process::getuid().as_raw();
+    let stage = stage(view(vec![pipeline("ingest", me)]));
+    let mut publisher = Publisher::new(stage.app.pages.clone(), Uid(me));
+    let shown = stage.app.view().pipelines[0].clone();
+    let decided = |generation| (Generation(generation), shown.settings);
+    publisher.publish_at_once(&shown.name, shown.uid, decided(7), Nanos::SECOND);
+    assert_eq!(publisher.publish(&stage.app.view().pipelines, Nanos::SECOND), [""; 0], "a page that is not open waits");
+    let on_page = || stage.app.newest(&shown).0;
+    assert_eq!(on_page(), Generation(3));
+    publisher.publish_at_once(&shown.name, Uid(me + 1), decided(8), Nanos::SECOND);
+    assert_eq!(on_page(), Generation(3), "the name had another user");
+    publisher.publish_at_once(&shown.name, shown.uid, decided(9), Nanos::SECOND);
+    assert_eq!(on_page(), Generation(9));
+}
+
+#[tokio::test]
 async fn settings_are_what_the_page_says_and_their_tag_spares_the_rest() {
     let me = rustix::process::getuid().as_raw();
     let stage = stage(view(vec![pipeline("ingest", me)]));

@@ -16,7 +16,7 @@ use crate::units::Nanos;
 /// How often a flusher looks whose timer has been taken from it.
 const WITHOUT_TIMER: Duration = Duration::from_millis(1);
 
-/// An alarm; it rings once for every time that it was set to.
+/// An alarm; it rings once, at the time that it was last set to.
 #[derive(Debug)]
 pub(super) struct Alarm {
     timer: OwnedFd,

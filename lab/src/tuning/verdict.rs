@@ -139,11 +139,9 @@ fn against_regime(done: &Done) -> Vec<Verdict> {
     let spent: Vec<String> = done.digest.groups.iter().filter_map(beyond).collect();
     let one = |(weighting, by): (Weighting, &str)| {
         let ratio = done.digest.ratio((OURS, "regime"), (ALL, Part::Whole, weighting), Figure::P99);
-        let apart = match ratio {
-            Some(r) if r.low() <= 1.0 && r.high() >= 1.0 => vec!["the interval holds 1: not told apart".to_owned()],
-            _ => Vec::new(),
-        };
-        let remark = [apart, spent.clone()].concat().join("; ");
+        let apart = ratio.filter(|r| r.low() <= 1.0 && r.high() >= 1.0);
+        let apart = apart.map(|_| "the interval holds 1: not told apart".to_owned());
+        let remark = apart.into_iter().chain(spent.iter().cloned()).collect::<Vec<_>>().join("; ");
         let asked = format!("p99 over the three regimes, by {by}: below 1");
         verdict(done, asked, show(ratio), ratio.map(|r| r.median < 1.0), remark)
     };

@@ -203,8 +203,8 @@ impl Plant {
     fn for_period(&self, period: f64) -> f64 {
         let events = period / self.gap_ms;
         if self.even && events < FEW_EVENTS {
-            let whole = (events - SOON_ENOUGH).ceil().max(1.0);
-            return if whole > 1.0 { (whole - 1.0 + LATE) * self.gap_ms } else { 0.0 };
+            let more = (events - SOON_ENOUGH).ceil() - 1.0;
+            return if more > 0.0 { (more + LATE) * self.gap_ms } else { 0.0 };
         }
         (period - self.gap_ms).max(0.0)
     }

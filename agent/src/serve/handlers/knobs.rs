@@ -9,7 +9,7 @@ use tidegate_client::abi::{DecisionJson, SettingsReply};
 
 use crate::event::{Input, Watch, WatchKind};
 use crate::serve::app::{App, pipeline};
-use crate::serve::etag::{Known, tag};
+use crate::serve::etag::{Known, listed, tag};
 use crate::serve::feeds::{DecisionsFeed, SettingsFeed, SignalsFeed, settings_reply};
 use crate::serve::peer::Role;
 use crate::serve::problem::Refusal;
@@ -44,11 +44,11 @@ pub async fn settings(
         let seen = last_event(&headers)?.or(args.after);
         return Ok(respond(&app, place, SettingsFeed::new(shown, seen)));
     }
-    let asked = SettingsOf { app: &app, name: &name, known: Known::of(&headers) };
-    let (generation, settings) = asked.newest(shown);
-    let seen = args.after.or_else(|| asked.known.names(generation).then_some(generation.0));
+    let known = Known::of(&headers);
+    let (generation, settings) = app.newest(shown);
+    let seen = args.after.or_else(|| known.names(generation).then_some(generation.0));
     let Some(patience) = args.wait.filter(|_| seen == Some(generation.0)) else {
-        return Ok(asked.answer(shown, generation, settings));
+        return Ok(answer(&known, shown, generation, settings));
     };
     let _place = app.watchers.take(role)?;
     let uid = shown.uid;
@@ -62,34 +62,20 @@ pub async fn settings(
     if shown.uid != uid {
         return Err(Refusal::forbidden("not-owner", format!("{name} has gone to another user"), "choose another name"));
     }
-    Ok(asked.answer(shown, shown.generation, shown.settings))
+    Ok(answer(&known, shown, shown.generation, shown.settings))
 }
 
-/// One question for settings.
-struct SettingsOf<'a> {
-    app: &'a App,
-    name: &'a PipelineName,
-    known: Known,
-}
-
-impl SettingsOf<'_> {
-    fn newest(&self, shown: &PipelineView) -> (Generation, Settings) {
-        self.app.pages.look(shown.uid, self.name).unwrap_or((shown.generation, shown.settings))
+fn answer(known: &Known, shown: &PipelineView, generation: Generation, settings: Settings) -> Response {
+    let tag = tag(generation);
+    if known.holds(generation) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
-
-    fn answer(&self, shown: &PipelineView, generation: Generation, settings: Settings) -> Response {
-        let tag = tag(generation);
-        if self.known.holds(generation) {
-            return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
-        }
-        let reply: SettingsReply = settings_reply(shown, generation, settings);
-        ([(header::ETAG, tag)], Json(reply)).into_response()
-    }
+    let reply: SettingsReply = settings_reply(shown, generation, settings);
+    ([(header::ETAG, tag)], Json(reply)).into_response()
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
-    accepted.flat_map(|list| list.split(',')).any(|kind| kind.split(';').next().map(str::trim) == Some(EVENT_STREAM))
+    listed(headers, &header::ACCEPT).any(|kind| kind.split(';').next().map(str::trim) == Some(EVENT_STREAM))
 }
 
 /// Id of the last event that the caller has seen.
@@ -115,7 +101,6 @@ pub(super) fn look_closer(app: &App, shown: &PipelineView) {
 /// A stream of signals is a look that lasts.
 struct Looking {
     app: App,
-    name: PipelineName,
     feed: SignalsFeed,
     /// When to ask for more of it.
     again: Nanos,
@@ -123,9 +108,11 @@ struct Looking {
 
 impl Feed for Looking {
     fn next(&mut self, view: &View) -> Next {
-        if view.now >= self.again {
+        if view.now >= self.again
+            && let Some(shown) = self.feed.shown(view)
+        {
             self.again = view.now + Nanos(LOOKED_AT.0 / 2);
-            view.pipelines.iter().filter(|p| p.name == self.name).for_each(|p| look_closer(&self.app, p));
+            look_closer(&self.app, shown);
         }
         self.feed.next(view)
     }
@@ -144,7 +131,7 @@ pub async fn signals(
     if wants_stream(&headers) {
         let place = app.watchers.take(role)?;
         let feed = SignalsFeed::new(shown, last_event(&headers)?);
-        return Ok(respond(&app, place, Looking { app: app.clone(), name, feed, again: Nanos(0) }));
+        return Ok(respond(&app, place, Looking { app: app.clone(), feed, again: Nanos(0) }));
     }
     look_closer(&app, shown);
     Ok(Json(shown.signals.clone()).into_response())

@@ -30,7 +30,7 @@ pub async fn pin(
     let view = app.view();
     let shown = pipeline(&view, &name)?;
     watched::settable(shown)?;
-    check_unchanged(&headers, shown.generation)?;
+    check_unchanged(&headers, app.newest(shown).0)?;
     let knobs = shown.bounds;
     validate::pin(&request, &knobs)?;
     let view = settle(&app, Input::Override { name: name.clone(), uid: peer.uid, request }).await?;
@@ -43,7 +43,7 @@ pub async fn free(
     Extension(name): Extension<PipelineName>,
     headers: HeaderMap,
 ) -> Result<Json<PipelineJson>, Refusal> {
-    check_unchanged(&headers, pipeline(&app.view(), &name)?.generation)?;
+    check_unchanged(&headers, app.newest(pipeline(&app.view(), &name)?).0)?;
     let view = settle(&app, Input::Free { name: name.clone() }).await?;
     Ok(Json(pipeline(&view, &name)?.into()))
 }

@@ -123,11 +123,12 @@ fn neither_part_is_ever_negative() {
 fn a_changed_sink_is_followed_from_the_second_span_on() {
     let (mut tracker, mut lots) = (FlushCostTracker::default(), Lots(1));
     for _ in 0..100 {
-        assert!(!tracker.observe(&span(&mut lots, 5, (20 << 10, 60 << 10), 1_000, 10, 100)));
+        assert_eq!(tracker.observe(&span(&mut lots, 5, (20 << 10, 60 << 10), 1_000, 10, 100)), None);
     }
     for (i, (a_us, a_ms)) in [(10_000, 10.0), (3_000, 3.0)].into_iter().enumerate() {
-        let seen: Vec<bool> =
-            (0..5).map(|_| tracker.observe(&span(&mut lots, 5, (20 << 10, 60 << 10), a_us, 10, 100))).collect();
+        let seen: Vec<bool> = (0..5)
+            .map(|_| tracker.observe(&span(&mut lots, 5, (20 << 10, 60 << 10), a_us, 10, 100)).is_some())
+            .collect();
         assert_eq!(seen, [false, true, false, false, false], "step {i}");
         let line = tracker.value().unwrap().line.unwrap();
         assert!((line.fixed_ms - a_ms - 0.05).abs() < 0.15, "step {i}: {line:?}");
@@ -143,10 +144,10 @@ fn a_span_that_holds_flushes_of_both_sinks_bends_no_slope() {
     // In the middle of it each flush takes 10 ms, and so each holds more.
     let old = [(5_400, 1_210), (5_300, 1_260), (5_500, 1_230), (5_350, 1_240)];
     let new = [(5_400, 10_240), (26_000, 10_190), (26_500, 10_260)];
-    assert!(!tracker.observe(&sums(old.into_iter().chain(new))));
+    assert_eq!(tracker.observe(&sums(old.into_iter().chain(new))), None);
     let meanwhile = tracker.value().unwrap();
     assert!((meanwhile.mean_ms - 1.25).abs() < 0.05, "one span proves nothing: {meanwhile:?}");
-    assert!(tracker.observe(&span(&mut lots, 7, (26 << 10, 600), 10_200, 0, 100)));
+    assert!(tracker.observe(&span(&mut lots, 7, (26 << 10, 600), 10_200, 0, 100)).is_some());
     for spans in 0..20 {
         let cost = tracker.value().unwrap();
         assert!((cost.at_ms(26_900.0) - 10.25).abs() < 0.1, "{spans}: {cost:?}");

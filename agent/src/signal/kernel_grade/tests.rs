@@ -8,7 +8,7 @@ use super::*;
 
 /// Ticks of 100 ms of a pipeline that takes `events` of 500 bytes a tick and flushes twice in it, a quarter of the bytes,
 /// at 4 ms and 40 µs a KiB.
-fn flows(events: u64, i: u64) -> Vec<FlowDelta> {
+pub(in crate::signal) fn flows(events: u64, i: u64) -> Vec<FlowDelta> {
     let mut out = FlowFlushes::ZERO;
     for k in 0..2_u64 {
         let bytes = events * 500 / 8 + (i * 2 + k) * 7_919 % 12_000;
@@ -52,23 +52,13 @@ fn after(ticks: u64, event_bytes: Option<u64>) -> KernelGrade {
     let mut tracker = KernelTracker::new(event_bytes);
     let mut last = None;
     for i in 0..ticks {
-        last = tracker.observe(Nanos::TICK, Some(&flows(300, i)));
+        last = Some(tracker.observe(Nanos::TICK, &flows(300, i)));
     }
     last.unwrap()
 }
 
 fn near(seen: Option<f64>, truth: f64) {
     assert!(seen.is_some_and(|seen| (seen - truth).abs() <= 0.03 * truth), "{seen:?} is not {truth}");
-}
-
-#[test]
-fn what_nobody_tells_any_more_is_forgotten() {
-    let mut tracker = KernelTracker::new(Some(500));
-    let last = (0..60).filter_map(|i| tracker.observe(Nanos::TICK, Some(&flows(300, i)))).last().unwrap();
-    assert!(last.cost.is_some());
-    assert!(tracker.observe(Nanos::TICK, None).is_none());
-    let again = tracker.observe(Nanos::TICK, Some(&flows(300, 0))).unwrap();
-    assert_eq!(again.cost, None, "of two flushes no cost is known");
 }
 
 #[test]
@@ -100,21 +90,13 @@ fn without_a_size_of_events_bytes_are_told_and_events_are_not() {
 }
 
 #[test]
-fn what_the_kernel_has_not_told_of_is_unknown_and_what_did_nothing_is_idle() {
-    let mut tracker = KernelTracker::new(Some(500));
-    assert_eq!(tracker.observe(Nanos::TICK, None), None);
-    let grade = tracker.observe(Nanos::TICK, Some(&[])).unwrap();
-    assert_eq!((grade.rate, grade.flushes_per_s, grade.sink), (None, None, None));
-}
-
-#[test]
 fn a_sink_that_answers_nothing_is_told_by_its_writes() {
     let mut tracker = KernelTracker::new(Some(500));
     let mut last = None;
     for i in 0..40 {
         let mut seen = flows(300, i);
         seen[1].flushes[FLOW_ANSWERED] = FlowFlushes::ZERO;
-        last = tracker.observe(Nanos::TICK, Some(&seen));
+        last = Some(tracker.observe(Nanos::TICK, &seen));
     }
     let grade = last.unwrap();
     assert_eq!(grade.answering, Some(Answering::Never));

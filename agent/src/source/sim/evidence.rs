@@ -1,7 +1,8 @@
 //! What the kernel would have seen of a simulated pipeline: its work in, wire rows out. Never more than it did.
 
 use agent_common::{
-    RESIDENCY_BUCKETS, SOCKET_KIND_TCP, SYSCALL_BUCKETS, SocketRow, SocketSeen, SocketStats, SyscallRow, TaskRow,
+    NOT_TOLD, RESIDENCY_BUCKETS, SOCKET_KIND_TCP, SYSCALL_BUCKETS, SocketRow, SocketSeen, SocketStats, SyscallRow,
+    TaskRow,
 };
 use nix::libc;
 
@@ -23,8 +24,8 @@ pub fn rows(batch: &mut RawBatch, now: Nanos, pid: Pid, work: &Work) {
         task_clock_ns: work.cpu_ns,
         context_switches: work.switches,
         page_faults: 100,
-        cycles: u64::MAX,
-        instructions: u64::MAX,
+        cycles: NOT_TOLD,
+        instructions: NOT_TOLD,
     };
     encode::task(batch, now, &task);
     encode::syscall(batch, now, &calls(pid, libc::SYS_read, work.reads, READ_NS));
