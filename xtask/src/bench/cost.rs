@@ -128,8 +128,7 @@ enum Order {
 /// The stretch with the agent, the one without beside it, and one more.
 fn pair(pipeline: &mut Pipeline, built: &Built, room: &Room, order: Order) -> Result<Pair> {
     let with = |pipeline: &mut Pipeline| {
-        let agent = start_agent(built, room, &[])?;
-        pipeline.wait_until_connected()?;
+        let agent = settled_agent(pipeline, built, room)?;
         let stretch = pipeline.ask("full");
         drop(agent);
         Ok::<f64, anyhow::Error>(stretch?.per_second)
@@ -147,12 +146,17 @@ fn pair(pipeline: &mut Pipeline, built: &Built, room: &Room, order: Order) -> Re
     }
 }
 
-/// CPU time of an agent, percent of a core, while the pipeline takes a steady load; and the load as it was.
-fn at_rate(pipeline: &mut Pipeline, built: &Built, room: &Room, seconds: u32) -> Result<(f64, f64)> {
+/// An agent that the pipeline has joined, and that has done what it does at its start: that is no cost of a pipeline.
+fn settled_agent(pipeline: &mut Pipeline, built: &Built, room: &Room) -> Result<Leash> {
     let agent = start_agent(built, room, &[])?;
     pipeline.wait_until_connected()?;
-    // What an agent does at its start is no cost of a pipeline.
     pipeline.ask(&format!("rate {RATE}x3s"))?;
+    Ok(agent)
+}
+
+/// CPU time of an agent, percent of a core, while the pipeline takes a steady load; and the load as it was.
+fn at_rate(pipeline: &mut Pipeline, built: &Built, room: &Room, seconds: u32) -> Result<(f64, f64)> {
+    let agent = settled_agent(pipeline, built, room)?;
     let (begin, before) = (ui::Stopwatch::start(), cpu_ticks(agent.id())?);
     let load = pipeline.ask(&format!("rate {RATE}x{seconds}s"))?;
     let (span, ticks) = (begin.elapsed().as_secs_f64(), cpu_ticks(agent.id())? - before);
