@@ -98,7 +98,7 @@ pub struct MarkRing {
     pub consumed: u64,
     /// `SOCKET_KIND_…`.
     pub kind: u32,
-    /// Process that was watched when the socket was found.
+    /// Process that was watched when the socket was found; 0 of a socket of which only the queue is looked at.
     pub pid: u32,
     /// The marks, a ring.
     pub marks: [ResidencyMark; MARKS],
@@ -128,6 +128,27 @@ pub struct SocketStats {
     pub oldest: [u32; RESIDENCY_BUCKETS],
     /// Bytes by their age, same buckets.
     pub bytes: [u64; RESIDENCY_BUCKETS],
+}
+
+impl SocketStats {
+    /// Of a socket whose reads nobody follows.
+    pub const UNFOLLOWED: Self = Self {
+        pid: 0,
+        kind: 0,
+        reads: 0,
+        read_bytes: 0,
+        measured_bytes: 0,
+        byte_us: 0,
+        unmeasured_bytes: 0,
+        merged: 0,
+        oldest: [0; RESIDENCY_BUCKETS],
+        bytes: [0; RESIDENCY_BUCKETS],
+    };
+
+    /// Whether its reads are followed.
+    pub const fn is_followed(&self) -> bool {
+        self.pid != 0
+    }
 }
 
 /// Why something was lost. The kernel side counts each; the agent shows each.

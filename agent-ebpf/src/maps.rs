@@ -22,6 +22,8 @@ pub const WATCH_SOCKETS: u32 = 4;
 pub const WATCH_SCHED: u32 = 8;
 /// Likewise, what moves through each descriptor.
 pub const WATCH_FLOWS: u32 = 16;
+/// Likewise, the queues of sockets: how much waits in them, not how long.
+pub const WATCH_QUEUES: u32 = 32;
 
 /// Bit of [`SCOPE`] alone, above those of processes and below those of cgroups: the stacks of those who read from watched
 /// sockets are wanted.

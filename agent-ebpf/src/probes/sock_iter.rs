@@ -1,5 +1,5 @@
-//! Walks the descriptors of watched processes: finds their sockets, makes their marks, and writes one
-//! [`SocketSeen`] each. It follows the task and so sees into every network namespace.
+//! Walks the descriptors of watched processes: finds their sockets, makes marks of those whose reads are followed, and
+//! writes one [`SocketSeen`] each. It follows the task and so sees into every network namespace.
 
 use core::ffi::c_void;
 
@@ -8,25 +8,14 @@ use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, seq_file};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_seq_write, bpf_sock_from_file};
 
 use crate::kernel_read::{copy, field, or_zero};
-use crate::maps::{SOCKETS, WATCH_SOCKETS, lost, watched};
+use crate::maps::{SOCKETS, WATCH_QUEUES, WATCH_SOCKETS, lost, watched};
 use crate::offsets::*;
 use crate::probes::sock::marks;
 use crate::receive_queue::{kind_of, takes_messages, waiting_bytes, waiting_messages, walk};
 
 const AF_INET: u16 = 2;
 
-static NO_STATS: SocketStats = SocketStats {
-    pid: 0,
-    kind: 0,
-    reads: 0,
-    read_bytes: 0,
-    measured_bytes: 0,
-    byte_us: 0,
-    unmeasured_bytes: 0,
-    merged: 0,
-    oldest: [0; agent_common::RESIDENCY_BUCKETS],
-    bytes: [0; agent_common::RESIDENCY_BUCKETS],
-};
+static NO_STATS: SocketStats = SocketStats::UNFOLLOWED;
 
 /// `struct bpf_iter__task_file`: an interface of the kernel, the same since 5.8.
 #[repr(C)]
@@ -54,7 +43,8 @@ extern "C" fn sock_iter(ctx: *mut TaskFile) -> i32 {
     }
     // SAFETY: a trusted pointer; the place is that of a u32 field in the running kernel.
     let tgid = unsafe { *task.cast::<u8>().add(of(&OFF_TASK_TGID)).cast::<u32>() };
-    if !watched(tgid, WATCH_SOCKETS) {
+    let follows = watched(tgid, WATCH_SOCKETS);
+    if !follows && !watched(tgid, WATCH_QUEUES) {
         return 0;
     }
     // SAFETY: `file` is a trusted pointer.
@@ -68,10 +58,12 @@ extern "C" fn sock_iter(ctx: *mut TaskFile) -> i32 {
         return 0;
     }
     let Some(kind) = kind_of(sk) else { return 0 };
-    adopt(sk, tgid);
-    let Some(ring) = marks(sk, 0) else { return 0 };
+    if follows {
+        adopt(sk, tgid);
+    }
     let mut seen = SocketSeen::ZERO;
-    seen.cookie = ring.cookie;
+    // SAFETY: `sk` is a trusted pointer to a socket.
+    seen.cookie = unsafe { bpf_get_socket_cookie(sk) };
     seen.pid = tgid;
     seen.fd = fd as i32;
     seen.kind = kind;

@@ -39,6 +39,8 @@ pub struct SyscallTotals {
 pub struct SocketTotals {
     /// Bytes that wait to be read now, over all its sockets.
     pub receive_queue: u64,
+    /// Whether the time that bytes wait in them is followed.
+    pub is_followed: bool,
     /// Bytes read whose residency is known.
     pub measured_bytes: u64,
     /// Sum over them of the microseconds waited.
@@ -130,22 +132,28 @@ impl SocketRows {
 
     /// Takes in a row.
     pub fn observe(&mut self, now: Nanos, row: Box<SocketRow>) {
-        let counters = |row: &SocketRow| (row.stats.measured_bytes, row.stats.byte_us, row.seen.overflows);
+        let counters = |row: &SocketRow| {
+            let read = row.stats.is_followed().then_some((row.stats.measured_bytes, row.stats.byte_us));
+            (read, row.seen.overflows)
+        };
         let pid = Pid(row.seen.pid);
         let (after, waiting) = (counters(&row), row.seen.receive_queue);
         let before = self.rows.put(now, row.seen.cookie, Arc::from(row)).map(|old| counters(&old));
         let totals = self.tick.entry(pid).or_default();
         totals.receive_queue = totals.receive_queue.saturating_add(waiting);
+        totals.is_followed |= after.0.is_some();
         let Some(then) = before else {
             return;
         };
-        if after.0 < then.0 || after.1 < then.1 || after.2 < then.2 {
+        // Of a socket that is followed from now on, what it counted before is nothing to go by.
+        let (now, before) = after.0.zip(then.0).unwrap_or_default();
+        if now.0 < before.0 || now.1 < before.1 || after.1 < then.1 {
             totals.continuity = Continuity::Reset;
             return;
         }
-        totals.measured_bytes = totals.measured_bytes.saturating_add(after.0 - then.0);
-        totals.byte_us = totals.byte_us.saturating_add(after.1 - then.1);
-        totals.overflows = totals.overflows.saturating_add(after.2 - then.2);
+        totals.measured_bytes = totals.measured_bytes.saturating_add(now.0 - before.0);
+        totals.byte_us = totals.byte_us.saturating_add(now.1 - before.1);
+        totals.overflows = totals.overflows.saturating_add(after.1 - then.1);
     }
 
     /// Ends the tick, as [`SyscallRows::cut`] does.
@@ -335,5 +343,28 @@ mod tests {
         assert_eq!((sums.receive_queue, sums.measured_bytes, sums.byte_us, sums.overflows), (50, 200, 4_000, 1));
         rows.observe(Nanos(3), socket(1, 1, 0));
         assert_eq!(rows.cut(|_| true)[&Pid(7)].continuity, Continuity::Reset);
+    }
+
+    #[test]
+    fn of_sockets_that_nobody_follows_the_queue_is_known_and_the_waiting_is_not() {
+        let mut rows = SocketRows::with_capacity(8);
+        let unfollowed = |overflows| {
+            let SocketRow { seen, .. } = *socket(0, 0, overflows);
+            Box::new(SocketRow { seen, stats: SocketStats::UNFOLLOWED })
+        };
+        let mut sums = Vec::new();
+        for (time, row) in
+            [unfollowed(3), socket(100, 5_000, 4), socket(300, 9_000, 4), unfollowed(5)].into_iter().enumerate()
+        {
+            rows.observe(Nanos(time as u64), row);
+            sums.extend(rows.cut(|_| true).remove(&Pid(7)));
+        }
+        let told = |s: &SocketTotals| (s.is_followed, s.measured_bytes, s.overflows, s.receive_queue, s.continuity);
+        let whole = Continuity::Whole;
+        assert_eq!(
+            sums.iter().map(told).collect::<Vec<_>>(),
+            [(true, 0, 1, 50, whole), (true, 200, 0, 50, whole), (false, 0, 1, 50, whole)],
+            "the first tick only makes it known"
+        );
     }
 }

@@ -111,7 +111,7 @@ impl Demand {
         };
         for need in needs {
             wanted.tasks.insert(need.pid);
-            wanted.sockets.get_or_insert_default().insert(need.pid);
+            wanted.queues.insert(need.pid);
             if let Some(path) = need.report {
                 let report = ReportFile { name: need.name.clone(), path: path.to_owned(), uid: need.uid };
                 wanted.reports.push(report);
@@ -140,14 +140,18 @@ impl Demand {
                 }
             }
         }
+        if wanted.socket_stacks {
+            wanted.sockets.get_or_insert_default().extend(&wanted.queues);
+        }
         wanted.sockets = wanted.sockets.filter(|pids| !pids.is_empty());
         wanted
     }
 }
 
-/// Every call of a process, and what moves through its descriptors.
+/// Every call of a process, what moves through its descriptors, and how long it waits in its sockets.
 fn look(wanted: &mut Wanted, pid: Pid) {
     widen(&mut wanted.syscalls, Some(pid));
+    wanted.sockets.get_or_insert_default().insert(pid);
     wanted.flows.insert(pid);
 }
 
@@ -212,7 +216,7 @@ mod tests {
         let need = Need { name: &name, pid: Pid(3), uid: Uid(1), report: Some(Path::new("/r")), is_silent: false };
         let mut demand = Demand::default();
         let wanted = demand.wanted(Nanos(0), QUIET, [need]);
-        assert_eq!(wanted.sockets, Some(BTreeSet::from([Pid(3)])));
+        assert_eq!((&wanted.sockets, &wanted.queues), (&None, &BTreeSet::from([Pid(3)])));
         assert_eq!((wanted.tasks.len(), wanted.reports.len(), wanted.cpu), (1, 1, None));
         demand.watch(watch(WatchKind::Syscalls, None, 10));
         assert_eq!(demand.wanted(Nanos(0), QUIET, [need]).syscalls, Some(Scope::Host));
@@ -230,7 +234,10 @@ mod tests {
         demand.watch(watch(WatchKind::Flows, Some(3), 10));
         let both = demand.wanted(Nanos(9), QUIET, [reports, silent]);
         assert_eq!(both.flows, BTreeSet::from([Pid(3), Pid(4)]));
+        assert_eq!(both.sockets, Some(both.flows.clone()));
         assert_eq!((both.syscalls, both.counted), (Some(Scope::Pids(both.flows)), BTreeSet::from([Pid(3)])));
+        let always = Standing { socket_stacks: Recording::Always, ..QUIET };
+        assert_eq!(Demand::default().wanted(Nanos(0), always, [reports]).sockets, Some(BTreeSet::from([Pid(3)])));
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub struct Signals {
     pub receive_queue: Option<Bytes>,
     /// Packets that its sockets refused in this tick.
     pub overflows: Option<u64>,
-    /// Mean residency of bytes in its sockets, ms.
+    /// Mean residency of bytes in its sockets, ms, while somebody looks.
     pub residency_ms: Option<f64>,
     /// Its flushes.
     pub flushes: Flushes,

@@ -21,8 +21,11 @@ impl Default for ResidencyTracker {
 impl ResidencyTracker {
     /// Takes in the sockets of a tick, if rows came.
     pub fn observe(&mut self, sockets: Option<&SocketTotals>) {
-        if let Some(sockets) = sockets {
-            self.byte_us.push(sockets.byte_us, sockets.measured_bytes);
+        match sockets {
+            Some(sockets) if sockets.is_followed => self.byte_us.push(sockets.byte_us, sockets.measured_bytes),
+            // What they waited then is not what they wait.
+            Some(_) => self.byte_us.forget(),
+            None => {}
         }
     }
 

@@ -129,6 +129,7 @@ impl EbpfSource {
             sched: None,
             syscalls: None,
             sockets: None,
+            queues: BTreeSet::new(),
             flows: BTreeSet::new(),
             ..wanted.clone()
         });
@@ -155,18 +156,16 @@ impl EbpfSource {
         for (family, is_wanted) in families {
             if !is_wanted {
                 self.probes.detach(family);
-                if family == Family::Sockets {
-                    self.forget_sockets();
-                }
             } else if let Err(error) = self.attach(family) {
                 degraded.push(error.to_string());
             }
         }
+        self.forget_sockets(wanted);
         self.forget_flows(wanted);
         let baseline = self.sched.follow((&mut self.probes, &mut self.stacks), &self.wanted, wanted);
         degraded.extend(baseline.err().map(|error| error.to_string()));
         self.wanted.clone_from(wanted);
-        if wanted.sockets.is_some()
+        if self.walks_descriptors()
             && let Err(error) = self.probes.walk_descriptors()
         {
             degraded.push(error.to_string());
@@ -281,7 +280,7 @@ impl EbpfSource {
         if !self.wanted.flows.is_empty() {
             self.snapshot_flows(now, batch, seen);
         }
-        if self.wanted.sockets.is_some() {
+        if self.walks_descriptors() {
             self.snapshot_sockets(now, batch, seen);
         }
         for reason in LossReason::ALL {

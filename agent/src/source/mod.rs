@@ -117,8 +117,10 @@ pub struct Wanted {
     pub syscalls: Option<Scope>,
     /// What moves through each descriptor of these processes.
     pub flows: BTreeSet<Pid>,
-    /// Socket rows.
+    /// Socket rows, with the time that bytes wait.
     pub sockets: Option<BTreeSet<Pid>>,
+    /// Socket rows of further processes, with what waits in them now only: it costs them nothing.
+    pub queues: BTreeSet<Pid>,
     /// What these processes cost and use.
     pub tasks: BTreeSet<Pid>,
     /// Of them, those whose page faults, cycles and instructions are counted too.

@@ -128,10 +128,11 @@ fn short_lives() {
     assert_eq!(probes.seen().rows.lost[LossReason::SocketTableFull], 0);
 }
 
-/// Watched, then not, then again, with another process watched throughout or with nobody: each watch begins anew.
+/// Watched, then not or its queue alone, then again, with another process watched throughout or with nobody: each watch
+/// begins anew.
 fn second_watch(kind: &str) {
     let other = Subject::start("wait");
-    for between in [Some([other.pid()].into()), None] {
+    for (others, is_looked_at) in [(true, false), (false, false), (false, true), (true, true)] {
         let subject = Subject::start(&format!("socket {kind} one"));
         let pid = subject.pid();
         let mut probes = Probes::load(LoadOptions::default());
@@ -142,8 +143,16 @@ fn second_watch(kind: &str) {
             (subject, said)
         });
         probes.run_for(Nanos::from_millis(400));
-        probes.watch(&Wanted { sockets: between, ..Wanted::default() });
+        let sockets = others.then(|| [other.pid()].into());
+        let queues = is_looked_at.then_some(pid).into_iter().collect();
+        probes.watch(&Wanted { sockets, queues, ..Wanted::default() });
+        assert!(others || !probes.attached().contains(&"sockets"), "queues alone need no probe");
         probes.run_for(Nanos::from_millis(400));
+        if is_looked_at {
+            let of_subject = probes.seen().rows.sockets.values().filter(|row| row.seen.pid == pid.0);
+            let told: Vec<(bool, bool)> = of_subject.map(|r| (r.seen.fd >= 0, r.stats.is_followed())).collect();
+            assert!(told.contains(&(true, false)) && !told.contains(&(true, true)), "{told:?}");
+        }
         let mut wanted = vec![pid];
         wanted.push(other.pid());
         probes.watch(&Wanted { sockets: Some(wanted.into_iter().collect()), ..Wanted::default() });

@@ -281,7 +281,7 @@ pub struct SignalsJson {
     pub queue_capacity: Option<u64>,
     /// Bytes queued in its sockets, unread: kernel evidence.
     pub receive_queue_bytes: Option<u64>,
-    /// Mean residency of bytes in its sockets before they were read, ms: kernel evidence.
+    /// Mean residency of bytes in its sockets before they were read, ms: kernel evidence, while somebody looks.
     pub residency_ms: Option<f64>,
     /// Mean size of a flush, bytes.
     pub flush_bytes: Option<f64>,

@@ -3,23 +3,34 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use agent_common::{SocketRow, SocketSeen, Wire};
+use agent_common::{SocketRow, SocketSeen, SocketStats, Wire};
 
 use super::EbpfSource;
 use crate::event::{RawBatch, encode};
+use crate::source::Wanted;
 use crate::units::{Nanos, Pid};
 
 impl EbpfSource {
-    /// Counters of sockets that nobody watches: without them a later watch begins anew, and what came and went between
-    /// the two is never taken for read just now.
-    pub(super) fn forget_sockets(&mut self) {
-        let cookies: Vec<u64> = self.maps.sockets.keys().filter_map(Result::ok).collect();
-        for cookie in cookies {
+    pub(super) fn walks_descriptors(&self) -> bool {
+        self.wanted.sockets.is_some() || !self.wanted.queues.is_empty()
+    }
+
+    /// Counters of sockets that nobody follows any more: without them a later watch begins anew, and what came and went
+    /// between the two is never taken for read just now.
+    pub(super) fn forget_sockets(&mut self, wanted: &Wanted) {
+        if self.wanted.sockets == wanted.sockets {
+            return;
+        }
+        let is_followed = |pid| wanted.sockets.as_ref().is_some_and(|pids| pids.contains(&Pid(pid)));
+        let known: Vec<u64> = self.maps.sockets.keys().filter_map(Result::ok).collect();
+        for cookie in known {
+            if self.maps.sockets.get(&cookie, 0).is_ok_and(|stats| is_followed(stats.pid)) {
+                continue;
+            }
             if let Err(cause) = self.maps.sockets.remove(&cookie) {
                 tracing::debug!(%cause, cookie, "forget a socket");
             }
         }
-        self.sent_sockets.clear();
     }
 
     pub(super) fn snapshot_sockets(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
@@ -44,9 +55,16 @@ impl EbpfSource {
             open.entry(socket.cookie).and_modify(|s| *s = if socket.fd < s.fd { socket } else { *s }).or_insert(socket);
         }
         for (cookie, socket) in &open {
-            if let Ok(stats) = self.maps.sockets.get(cookie, 0) {
-                encode::socket(batch, now, &SocketRow { seen: *socket, stats });
+            match self.maps.sockets.get(cookie, 0) {
+                Ok(stats) => encode::socket(batch, now, &SocketRow { seen: *socket, stats }),
+                Err(_) if self.wanted.queues.contains(&Pid(socket.pid)) => {
+                    encode::socket(batch, now, &SocketRow { seen: *socket, stats: SocketStats::UNFOLLOWED });
+                }
+                Err(_) => {} // There was no room for its counters; the kernel side has counted that.
             }
+        }
+        for last in self.sent_sockets.values().filter(|s| !open.contains_key(&s.cookie) && !known.contains(&s.cookie)) {
+            encode::socket(batch, now, &SocketRow { seen: closed(*last), stats: SocketStats::UNFOLLOWED });
         }
         for cookie in known.into_iter().filter(|cookie| !open.contains_key(cookie)) {
             self.tell_closed(now, cookie, batch, seen);
@@ -66,11 +84,14 @@ impl EbpfSource {
             };
             let last = self.sent_sockets.get(&cookie).copied().unwrap_or(unfound);
             seen.insert(Pid(last.pid));
-            let socket = SocketSeen { fd: -1, receive_queue: 0, send_queue: 0, ..last };
-            encode::socket(batch, now, &SocketRow { seen: socket, stats });
+            encode::socket(batch, now, &SocketRow { seen: closed(last), stats });
         }
         if let Err(cause) = self.maps.sockets.remove(&cookie) {
             tracing::debug!(%cause, cookie, "forget a closed socket");
         }
     }
+}
+
+fn closed(last: SocketSeen) -> SocketSeen {
+    SocketSeen { fd: -1, receive_queue: 0, send_queue: 0, ..last }
 }

@@ -17,6 +17,7 @@ const WITH_SOCKET_STACKS: u32 = 1 << 15;
 const WITH_OFFSPRING: u32 = 1 << 14;
 const WATCH_SCHED: u32 = 8;
 const WATCH_FLOWS: u32 = 16;
+const WATCH_QUEUES: u32 = 32;
 
 impl EbpfSource {
     /// Brings the kernel's watch list in line.
@@ -46,6 +47,7 @@ impl EbpfSource {
             add(Some(&Scope::Pids(pids.clone())), WATCH_SOCKETS);
         }
         add(Some(&Scope::Pids(wanted.flows.clone())), WATCH_FLOWS);
+        add(Some(&Scope::Pids(wanted.queues.clone())), WATCH_QUEUES);
         if wanted.socket_stacks {
             scope |= WITH_SOCKET_STACKS;
         }
