@@ -70,7 +70,8 @@ const INTERVAL: Metric = gauge("tidegate_pipeline_flush_interval_seconds", "Flus
 const QUEUE: Metric = gauge("tidegate_pipeline_queue_bytes", "Bytes that wait in the pipeline");
 const QUEUE_CAPACITY: Metric = gauge("tidegate_pipeline_queue_capacity_bytes", "Capacity of that queue");
 const SOCKET_QUEUE: Metric = gauge("tidegate_pipeline_receive_queue_bytes", "Bytes that wait unread in its sockets");
-const RESIDENCY: Metric = gauge("tidegate_pipeline_residency_seconds", "Time that bytes waited in its sockets, mean; while somebody looks");
+const RESIDENCY: Metric =
+    gauge("tidegate_pipeline_residency_seconds", "Time that bytes waited in its sockets, mean; while somebody looks");
 const FLUSH: Metric = gauge("tidegate_pipeline_flush_seconds", "Duration of a flush, mean");
 const FLUSHES: Metric = gauge("tidegate_pipeline_flushes_per_second", "Flushes per second");
 const P99: Metric = gauge("tidegate_pipeline_latency_p99_seconds", "99th percentile of the latency, newest window");
