@@ -121,25 +121,20 @@ impl Figures {
 
 /// A stretch without an agent, one with, one without: what drifts from stretch to stretch falls out of the pair.
 fn pair(pipeline: &mut Pipeline, built: &Built, room: &Room) -> Result<Pair> {
-    let without = pipeline.ask("full")?.per_second;
-    let agent = settled_agent(pipeline, built, room)?;
-    let with_agent = pipeline.ask("full")?.per_second;
-    drop(agent);
-    let again_without = pipeline.ask("full")?.per_second;
-    Ok(Pair { with_agent, without, again_without })
-}
-
-/// An agent that the pipeline has joined, and that has done what it does at its start: that is no cost of a pipeline.
-fn settled_agent(pipeline: &mut Pipeline, built: &Built, room: &Room) -> Result<Leash> {
+    let without = pipeline.full()?;
     let agent = start_agent(built, room, &[])?;
     pipeline.wait_until_connected()?;
-    pipeline.ask(&format!("rate {RATE}x3s"))?;
-    Ok(agent)
+    let with_agent = pipeline.full()?;
+    drop(agent);
+    let again_without = pipeline.full()?;
+    Ok(Pair { with_agent, without, again_without })
 }
 
 /// CPU time of an agent, percent of a core, while the pipeline takes a steady load; and the load as it was.
 fn at_rate(pipeline: &mut Pipeline, built: &Built, room: &Room, seconds: u32) -> Result<(f64, f64)> {
-    let agent = settled_agent(pipeline, built, room)?;
+    let agent = start_agent(built, room, &[])?;
+    pipeline.wait_until_connected()?;
+    pipeline.settle()?;
     let (begin, before) = (ui::Stopwatch::start(), cpu_ticks(agent.id())?);
     let load = pipeline.ask(&format!("rate {RATE}x{seconds}s"))?;
     let (span, ticks) = (begin.elapsed().as_secs_f64(), cpu_ticks(agent.id())? - before);
@@ -196,6 +191,18 @@ impl Pipeline {
         let mut pipeline = Self { input, output: BufReader::new(output), _leash: leash };
         pipeline.hear::<serde_json::Value>()?;
         Ok(pipeline)
+    }
+
+    /// A steady load for a while. What an agent does at its start is no cost of a pipeline; and every stretch at full speed
+    /// begins from the same.
+    fn settle(&mut self) -> Result<Stretch> {
+        self.ask(&format!("rate {RATE}x3s"))
+    }
+
+    /// Events a second at full speed.
+    fn full(&mut self) -> Result<f64> {
+        self.settle()?;
+        Ok(self.ask("full")?.per_second)
     }
 
     fn ask(&mut self, what: &str) -> Result<Stretch> {
