@@ -19,7 +19,8 @@ pub use flow::{
 pub use map::{
     LOSS_REASONS, LossReason, MARKS, MarkRing, PackedStart, RESIDENCY_BUCKETS, RESIDENCY_SUB_BITS, ResidencyMark,
     SCOPE_CGROUPS, SYSCALL_BUCKETS, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SocketStats, SyscallKey,
-    SyscallStats, WATCHED_CGROUPS, WatchedCgroup,
+    SyscallStats, WATCH_CPU, WATCH_FLOWS, WATCH_QUEUES, WATCH_SCHED, WATCH_SOCKETS, WATCH_SYSCALLS, WATCHED_CGROUPS,
+    WITH_OFFSPRING, WITH_SOCKET_STACKS, WatchedCgroup,
 };
 pub use record::{
     COMM_BYTES, COMPAT_BIT, LedgerAccount, LedgerRow, LossRow, MAX_FRAMES, MappingRow, ProcessRow, RECORD_ALIGN,

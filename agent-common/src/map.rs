@@ -22,6 +22,24 @@ pub const WATCHED_CGROUPS: usize = 16;
 /// From this bit on the scope says for which probes there are watched cgroups.
 pub const SCOPE_CGROUPS: u32 = 16;
 
+/// Bit of a watched process that wants CPU samples; also the bit of the scope that means the whole host.
+pub const WATCH_CPU: u32 = 1;
+/// Likewise, system calls.
+pub const WATCH_SYSCALLS: u32 = 2;
+/// Likewise, sockets.
+pub const WATCH_SOCKETS: u32 = 4;
+/// Likewise, waiting and thread totals.
+pub const WATCH_SCHED: u32 = 8;
+/// Likewise, what moves through each descriptor.
+pub const WATCH_FLOWS: u32 = 16;
+/// Likewise, the queues of sockets: how much waits in them, not how long.
+pub const WATCH_QUEUES: u32 = 32;
+/// Bit of the scope alone, above those of processes and below those of cgroups: the stacks of those who read from watched
+/// sockets are wanted.
+pub const WITH_SOCKET_STACKS: u32 = 1 << 15;
+/// Bit of the scope alone, likewise: what is born to a watched process is watched.
+pub const WITH_OFFSPRING: u32 = 1 << 14;
+
 /// A cgroup whose processes are watched, and those of the cgroups below it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +116,7 @@ pub struct MarkRing {
     pub consumed: u64,
     /// `SOCKET_KIND_…`.
     pub kind: u32,
-    /// Process that was watched when the socket was found; 0 of a socket of which only the queue is looked at.
+    /// Process that was watched when the socket was found.
     pub pid: u32,
     /// The marks, a ring.
     pub marks: [ResidencyMark; MARKS],
@@ -108,7 +126,7 @@ pub struct MarkRing {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SocketStats {
-    /// Process that was watched when the socket was found.
+    /// Process that was watched when the socket was found; 0 of a socket of which only the queue is looked at.
     pub pid: u32,
     /// `SOCKET_KIND_…`.
     pub kind: u32,

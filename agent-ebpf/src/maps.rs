@@ -12,26 +12,6 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 
 use crate::offsets::{CPU_PERIOD_NS, of64};
 
-/// Bit of a watched process that wants CPU samples; also the bit of [`SCOPE`] that means the whole host.
-pub const WATCH_CPU: u32 = 1;
-/// Likewise, system calls.
-pub const WATCH_SYSCALLS: u32 = 2;
-/// Likewise, sockets.
-pub const WATCH_SOCKETS: u32 = 4;
-/// Likewise, waiting and thread totals.
-pub const WATCH_SCHED: u32 = 8;
-/// Likewise, what moves through each descriptor.
-pub const WATCH_FLOWS: u32 = 16;
-/// Likewise, the queues of sockets: how much waits in them, not how long.
-pub const WATCH_QUEUES: u32 = 32;
-
-/// Bit of [`SCOPE`] alone, above those of processes and below those of cgroups: the stacks of those who read from watched
-/// sockets are wanted.
-pub const WITH_SOCKET_STACKS: u32 = 1 << 15;
-
-/// Bit of [`SCOPE`] alone, likewise: what is born to a watched process is watched.
-pub const WITH_OFFSPRING: u32 = 1 << 14;
-
 /// Watched processes: a byte of `WATCH_…` bits for each process number, eight to a word. A process that nobody watches
 /// pays this one look-up, and in an array that is a load, where a hash would cost 15 ns. The agent sizes it by `pid_max`.
 #[map]

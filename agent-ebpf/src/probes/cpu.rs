@@ -1,13 +1,13 @@
 //! On-CPU samples: what each CPU runs, at every period of its clock, and the account of it.
 
-use agent_common::{LedgerAccount, LossReason, SampleKind, WaitReason};
+use agent_common::{LedgerAccount, LossReason, SampleKind, WATCH_CPU, WaitReason};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{map, perf_event};
 use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::PerfEventContext;
 
 use crate::emit::{self, From, What};
-use crate::maps::{WATCH_CPU, cpu_period, lost_many, watched};
+use crate::maps::{cpu_period, lost_many, watched};
 use crate::{run_time, task};
 
 /// The account of this CPU's timer.

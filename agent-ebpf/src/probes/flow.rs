@@ -5,14 +5,14 @@
 
 use agent_common::{
     FLOW_ANSWERED, FLOW_BUCKETS, FLOW_EACH_WRITE, FLOW_READS, FLOW_SYNCS, FLOW_WRITES, FlowFlushes, FlowKey, FlowStats,
-    LossReason,
+    LossReason, WATCH_FLOWS,
 };
 use aya_ebpf::bindings::{BPF_NOEXIST, pt_regs};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::bucket::bucket;
-use crate::maps::{FLOW_INTAKE, FLOW_STARTS, FLOWS, WATCH_FLOWS, lost, watched};
+use crate::maps::{FLOW_INTAKE, FLOW_STARTS, FLOWS, lost, watched};
 use crate::offsets::{SLOT_MASK, of};
 use crate::probes::flow_calls::{Call, arguments, call};
 use crate::probes::syscall::compat_bit;

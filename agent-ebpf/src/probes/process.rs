@@ -8,10 +8,11 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::kernel_read::field;
-use crate::maps::{WITH_OFFSPRING, switched_on, watch_like};
+use crate::maps::{switched_on, watch_like};
 use crate::offsets::OFF_TASK_TGID;
 use crate::task;
 use crate::unwind::SPACES;
+use agent_common::WITH_OFFSPRING;
 
 // tp_btf sched_process_fork(struct task_struct *parent, struct task_struct *child), since 5.5. Runs in the parent, before
 // the child can run. Threads come by here too.

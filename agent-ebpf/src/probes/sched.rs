@@ -6,7 +6,7 @@
 
 use agent_common::{
     CpuSlot, LossReason, RecordHeader, RecordKind, SampleKind, SchedControl, ThreadRow, ThreadState, ThreadTimes,
-    WaitReason,
+    WATCH_SCHED, WaitReason,
 };
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
@@ -19,7 +19,7 @@ use aya_ebpf::programs::{BtfTracePointContext, ProbeContext};
 use core::ffi::c_void;
 
 use crate::emit::{self, From, What};
-use crate::maps::{SAMPLES, WATCH_SCHED, lost, switched_on, watched_or};
+use crate::maps::{SAMPLES, lost, switched_on, watched_or};
 use crate::offsets::{
     OFF_TASK_FLAGS, OFF_TASK_LAST_ARRIVAL, OFF_TASK_ON_CPU, OFF_TASK_PID, OFF_TASK_RUN_DELAY, OFF_TASK_TGID,
 };

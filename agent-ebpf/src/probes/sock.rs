@@ -6,7 +6,7 @@
 
 use core::ffi::c_void;
 
-use agent_common::{MarkRing, SOCKET_KIND_TCP, SampleKind, SocketStats, WaitReason};
+use agent_common::{MarkRing, SOCKET_KIND_TCP, SampleKind, SocketStats, WATCH_SOCKETS, WITH_SOCKET_STACKS, WaitReason};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_tracepoint;
@@ -15,7 +15,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use crate::diagnose::diagnose;
 use crate::emit::{self, From, What};
 use crate::kernel_read::field;
-use crate::maps::{MARKS, SOCKETS, WATCH_SOCKETS, WITH_SOCKET_STACKS, switched_on, watched};
+use crate::maps::{MARKS, SOCKETS, switched_on, watched};
 use crate::offsets::{OFF_TCP_COPIED_SEQ, OFF_TCP_RCV_NXT, SOCKET_PERIOD, of64};
 use crate::probes::sock_iter::adopt;
 use crate::receive_queue::{is_empty, newest_buffer, takes_messages};

@@ -3,12 +3,15 @@
 
 use core::ffi::c_void;
 
-use agent_common::{LossReason, SOCKET_KIND_TCP, SOCKET_KIND_UDP, SOCKET_KIND_UNIX_STREAM, SocketSeen, SocketStats};
+use agent_common::{
+    LossReason, SOCKET_KIND_TCP, SOCKET_KIND_UDP, SOCKET_KIND_UNIX_STREAM, SocketSeen, SocketStats, WATCH_QUEUES,
+    WATCH_SOCKETS,
+};
 use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, seq_file};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_seq_write, bpf_sock_from_file};
 
 use crate::kernel_read::{copy, field, or_zero};
-use crate::maps::{SOCKETS, WATCH_QUEUES, WATCH_SOCKETS, lost, watched};
+use crate::maps::{SOCKETS, lost, watched};
 use crate::offsets::*;
 use crate::probes::sock::marks;
 use crate::receive_queue::{kind_of, takes_messages, waiting_bytes, waiting_messages, walk};

@@ -4,7 +4,9 @@
 //! dear in a virtual machine, so usually only some calls are timed, with a random number of calls between: a fixed one
 //! would keep step with programs that make the same few calls in turn.
 
-use agent_common::{COMPAT_BIT, LossReason, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SyscallKey, SyscallStats};
+use agent_common::{
+    COMPAT_BIT, LossReason, SYSCALL_FIRST, SYSCALL_KEPT, SYSCALL_SUB_BITS, SyscallKey, SyscallStats, WATCH_SYSCALLS,
+};
 use aya_ebpf::bindings::{BPF_NOEXIST, pt_regs};
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::macros::btf_tracepoint;
@@ -12,7 +14,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::bucket::bucket;
 use crate::diagnose::diagnose;
-use crate::maps::{STARTS, SYSCALLS, UNTIL_TIMED, WATCH_SYSCALLS, lost, watched};
+use crate::maps::{STARTS, SYSCALLS, UNTIL_TIMED, lost, watched};
 use crate::offsets::{LATENCY_EVERY, OFF_TASK_STATUS, SLOT_MASK, of, present};
 use crate::task;
 

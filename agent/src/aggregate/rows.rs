@@ -137,23 +137,23 @@ impl SocketRows {
             (read, row.seen.overflows)
         };
         let pid = Pid(row.seen.pid);
-        let (after, waiting) = (counters(&row), row.seen.receive_queue);
+        let ((read, overflows), waiting) = (counters(&row), row.seen.receive_queue);
         let before = self.rows.put(now, row.seen.cookie, Arc::from(row)).map(|old| counters(&old));
         let totals = self.tick.entry(pid).or_default();
         totals.receive_queue = totals.receive_queue.saturating_add(waiting);
-        totals.is_followed |= after.0.is_some();
-        let Some(then) = before else {
+        totals.is_followed |= read.is_some();
+        let Some((read_then, overflows_then)) = before else {
             return;
         };
         // Of a socket that is followed from now on, what it counted before is nothing to go by.
-        let (now, before) = after.0.zip(then.0).unwrap_or_default();
-        if now.0 < before.0 || now.1 < before.1 || after.1 < then.1 {
+        let ((bytes, byte_us), (bytes_then, byte_us_then)) = read.zip(read_then).unwrap_or_default();
+        if bytes < bytes_then || byte_us < byte_us_then || overflows < overflows_then {
             totals.continuity = Continuity::Reset;
             return;
         }
-        totals.measured_bytes = totals.measured_bytes.saturating_add(now.0 - before.0);
-        totals.byte_us = totals.byte_us.saturating_add(now.1 - before.1);
-        totals.overflows = totals.overflows.saturating_add(after.1 - then.1);
+        totals.measured_bytes = totals.measured_bytes.saturating_add(bytes - bytes_then);
+        totals.byte_us = totals.byte_us.saturating_add(byte_us - byte_us_then);
+        totals.overflows = totals.overflows.saturating_add(overflows - overflows_then);
     }
 
     /// Ends the tick, as [`SyscallRows::cut`] does.

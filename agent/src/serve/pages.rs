@@ -74,6 +74,15 @@ struct Open {
     renewed: Nanos,
 }
 
+impl Open {
+    /// Writes settings, under a lease that begins at `boot`.
+    fn publish(&mut self, (generation, settings): (Generation, Settings), boot: Nanos) -> Result<(), PagesError> {
+        self.writer.publish(generation.0, &values(settings), (boot + self.ttl).0)?;
+        self.renewed = boot;
+        Ok(())
+    }
+}
+
 impl Publisher {
     /// Writes under `pages` as the user `agent`.
     pub fn new(pages: Pages, agent: Uid) -> Self {
@@ -84,10 +93,7 @@ impl Publisher {
     /// by `publish` at the end of the tick.
     pub fn publish_at_once(&mut self, name: &PipelineName, uid: Uid, to: (Generation, Settings), boot: Nanos) {
         if let Some(open) = self.open.get_mut(name).filter(|open| open.uid == uid) {
-            let (generation, settings) = to;
-            if open.writer.publish(generation.0, &values(settings), (boot + open.ttl).0).is_ok() {
-                open.renewed = boot;
-            }
+            open.publish(to, boot).ok();
         }
     }
 
@@ -119,7 +125,6 @@ impl Publisher {
 
     fn publish_one(&mut self, pipeline: &PipelineView, boot: Nanos) -> Result<(), PagesError> {
         let ttl = Nanos::from_millis(pipeline.registration.lease.ttl_ms);
-        let expires = (boot + ttl).0;
         let values = values(pipeline.settings);
         if !self.open.contains_key(&pipeline.name) {
             let writer = self.create(pipeline, &values)?;
@@ -130,13 +135,12 @@ impl Publisher {
         let said = open.writer.snapshot();
         let changed = said.generation != pipeline.generation.0 || said.values[..values.len()] != values;
         if changed {
-            open.writer.publish(pipeline.generation.0, &values, expires)?;
-        } else if open.renewed == Nanos(0) || boot.since(open.renewed) >= Nanos(RENEW_AT_LEAST.0.min(ttl.0 / 3)) {
-            open.writer.renew(expires);
-        } else {
-            return Ok(());
+            return open.publish((pipeline.generation, pipeline.settings), boot);
         }
-        open.renewed = boot;
+        if open.renewed == Nanos(0) || boot.since(open.renewed) >= Nanos(RENEW_AT_LEAST.0.min(ttl.0 / 3)) {
+            open.writer.renew((boot + ttl).0);
+            open.renewed = boot;
+        }
         Ok(())
     }
 

@@ -63,8 +63,11 @@ impl HostSource {
     /// What to bring from now on. Returns what cannot be had, each with its cause.
     pub fn apply(&mut self, wanted: &Wanted) -> Vec<String> {
         self.wanted.clone_from(wanted);
-        let probes =
-            wanted.cpu.is_some() || wanted.syscalls.is_some() || wanted.sockets.is_some() || !wanted.queues.is_empty();
+        let probes = wanted.cpu.is_some()
+            || wanted.syscalls.is_some()
+            || wanted.sockets.is_some()
+            || !wanted.flows.is_empty()
+            || !wanted.queues.is_empty();
         if probes {
             vec!["no probes: see `tidegate doctor` for the cause and the remedy".to_owned()]
         } else {

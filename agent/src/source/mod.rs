@@ -119,7 +119,7 @@ pub struct Wanted {
     pub flows: BTreeSet<Pid>,
     /// Socket rows, with the time that bytes wait.
     pub sockets: Option<BTreeSet<Pid>>,
-    /// Socket rows of further processes, with what waits in them now only: it costs them nothing.
+    /// Socket rows of these processes too, with what waits in them now and no more: it costs them nothing.
     pub queues: BTreeSet<Pid>,
     /// What these processes cost and use.
     pub tasks: BTreeSet<Pid>,

@@ -148,9 +148,10 @@ fn second_watch(kind: &str) {
         probes.watch(&Wanted { sockets, queues, ..Wanted::default() });
         assert!(others || !probes.attached().contains(&"sockets"), "queues alone need no probe");
         probes.run_for(Nanos::from_millis(400));
+        let of_subject = probes.seen().rows.sockets.values().filter(|row| row.seen.pid == pid.0);
+        let told: Vec<(bool, bool)> = of_subject.map(|r| (r.seen.fd >= 0, r.stats.is_followed())).collect();
+        assert!(told.iter().all(|(is_open, _)| *is_open), "what a walk leaves out is told as closed");
         if is_looked_at {
-            let of_subject = probes.seen().rows.sockets.values().filter(|row| row.seen.pid == pid.0);
-            let told: Vec<(bool, bool)> = of_subject.map(|r| (r.seen.fd >= 0, r.stats.is_followed())).collect();
             assert!(told.contains(&(true, false)) && !told.contains(&(true, true)), "{told:?}");
         }
         let mut wanted = vec![pid];

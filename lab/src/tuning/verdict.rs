@@ -172,13 +172,8 @@ fn against_greedy(done: &Done) -> Vec<Verdict> {
         let measured = format!("flushes {}, p99 {}", show(flushes), show(p99));
         let remark = busy.map(|u| format!("U = {u:.2} over the whole run"));
         let slow = by_seconds.map(|r| format!("flushes of 1,000 records by seconds: {}", show(Some(r))));
-        all.push(verdict(
-            done,
-            asked,
-            measured,
-            kept,
-            [remark, slow].into_iter().flatten().collect::<Vec<_>>().join("; "),
-        ));
+        let remark = remark.into_iter().chain(slow).collect::<Vec<_>>().join("; ");
+        all.push(verdict(done, asked, measured, kept, remark));
     }
     let mut dominated = Vec::new();
     let mut seen = 0;

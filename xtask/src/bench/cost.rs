@@ -37,7 +37,8 @@ struct Stretch {
 #[derive(Serialize)]
 struct Figures {
     pairs: Vec<Pair>,
-    /// Throughput with an agent over the geometric mean of those without: the median of the pairs, and where it lies in 95 of 100 drawings.
+    /// Throughput with an agent over the geometric mean of those without: the median of the pairs, and where it lies in 95
+    /// of 100 drawings.
     throughput_ratio: f64,
     throughput_interval: [f64; 2],
     throughput_at_least: f64,

@@ -18,7 +18,7 @@ impl EbpfSource {
     /// Counters of sockets that nobody follows any more: without them a later watch begins anew, and what came and went
     /// between the two is never taken for read just now.
     pub(super) fn forget_sockets(&mut self, wanted: &Wanted) {
-        if self.wanted.sockets == wanted.sockets {
+        if (&self.wanted.sockets, &self.wanted.queues) == (&wanted.sockets, &wanted.queues) {
             return;
         }
         let is_followed = |pid| wanted.sockets.as_ref().is_some_and(|pids| pids.contains(&Pid(pid)));
@@ -31,6 +31,8 @@ impl EbpfSource {
                 tracing::debug!(%cause, cookie, "forget a socket");
             }
         }
+        // A walk that leaves them out does not say that they are closed.
+        self.sent_sockets.retain(|_, seen| is_followed(seen.pid) || wanted.queues.contains(&Pid(seen.pid)));
     }
 
     pub(super) fn snapshot_sockets(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {

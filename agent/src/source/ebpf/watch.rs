@@ -3,21 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use agent_common::SCOPE_CGROUPS;
+use agent_common::{
+    SCOPE_CGROUPS, WATCH_CPU, WATCH_FLOWS, WATCH_QUEUES, WATCH_SCHED, WATCH_SOCKETS, WATCH_SYSCALLS, WITH_OFFSPRING,
+    WITH_SOCKET_STACKS,
+};
 
 use super::{EbpfSource, cgroups};
 use crate::kernel::LoadError;
 use crate::source::{Offspring, Scope, Wanted};
 use crate::units::CgroupId;
-
-const WATCH_CPU: u32 = 1;
-const WATCH_SYSCALLS: u32 = 2;
-const WATCH_SOCKETS: u32 = 4;
-const WITH_SOCKET_STACKS: u32 = 1 << 15;
-const WITH_OFFSPRING: u32 = 1 << 14;
-const WATCH_SCHED: u32 = 8;
-const WATCH_FLOWS: u32 = 16;
-const WATCH_QUEUES: u32 = 32;
 
 impl EbpfSource {
     /// Brings the kernel's watch list in line.
