@@ -10,7 +10,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
-use tidegate_client::pool::{Pool, PoolError, PoolOptions, Reach, Tcp, Unix};
+use tidegate_client::pool::{Health, Pool, PoolError, PoolOptions, Reach, Tcp, Transport, Unix};
 use tidegate_client::{Nanos, clock};
 
 use kit::until;
@@ -85,6 +85,45 @@ fn a_connection_that_was_given_back_is_used_again() {
     pool.get(&echo.address).unwrap().discard();
     assert_eq!(ping(&mut pool.get(&echo.address).unwrap()).unwrap(), b'x');
     assert_eq!(echo.accepted.load(Ordering::SeqCst), 2, "a discarded connection was lent again");
+}
+
+/// TCP, with a check that takes until somebody connects meanwhile, or a tenth of a second: the peer answers a ping late.
+struct SlowCheck {
+    connects: &'static AtomicUsize,
+    checks: &'static AtomicUsize,
+}
+
+impl Transport for SlowCheck {
+    type Address = SocketAddr;
+    type Connection = TcpStream;
+
+    fn connect(&self, to: &SocketAddr, within: Duration) -> std::io::Result<TcpStream> {
+        self.connects.fetch_add(1, Ordering::SeqCst);
+        Tcp.connect(to, within)
+    }
+
+    fn check(&self, connection: &mut TcpStream) -> Health {
+        let (begin, before) = (clock::monotonic(), self.connects.load(Ordering::SeqCst));
+        self.checks.fetch_add(1, Ordering::SeqCst);
+        while self.connects.load(Ordering::SeqCst) == before && clock::monotonic() - begin < Nanos::from_millis(100) {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        Tcp.check(connection)
+    }
+}
+
+#[test]
+fn a_connection_that_is_just_being_looked_at_is_waited_for() {
+    let (connects, checks) = (&*Box::leak(Box::<AtomicUsize>::default()), &*Box::leak(Box::<AtomicUsize>::default()));
+    let echo = Echo::start("127.0.0.1:0");
+    let pool = Pool::new(SlowCheck { connects, checks }, FAST).expect("its threads start");
+    drop(pool.get(&echo.address).unwrap());
+    for _ in 0..5 {
+        let before = checks.load(Ordering::SeqCst);
+        until("the connection is being looked at", || checks.load(Ordering::SeqCst) > before);
+        assert_eq!(ping(&mut pool.get(&echo.address).unwrap()).unwrap(), b'x');
+    }
+    assert_eq!(connects.load(Ordering::SeqCst), 1, "a second connection was made beside one that rested");
 }
 
 #[test]

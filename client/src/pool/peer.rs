@@ -87,13 +87,18 @@ impl<C> Peer<C> {
                 return found;
             }
         }
+        // A place that was locked may hold a connection that the checker is just looking at: waiting for that is shorter
+        // than making another.
         for i in order() {
-            let mut state = self.places[i].lock();
-            if matches!(*state, State::Empty) {
-                *state = State::Lent;
-                set_hint(i);
-                return Found::Room(Arc::clone(&self.places[i]));
-            }
+            let place = &self.places[i];
+            let mut state = place.lock();
+            let found = match std::mem::replace(&mut *state, State::Lent) {
+                State::Rests(connection, since) => Found::Resting(Arc::clone(place), connection, since),
+                State::Empty => Found::Room(Arc::clone(place)),
+                State::Lent => continue,
+            };
+            set_hint(i);
+            return found;
         }
         Found::Nothing
     }
