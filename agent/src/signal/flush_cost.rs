@@ -98,6 +98,8 @@ const SPREAD_FLUSHES: f64 = 4_000.0;
 const KNOWN_TO: f64 = 0.25;
 /// Standard errors by which a span is off the line.
 const OFF_ERRORS: f64 = 5.0;
+/// Flushes of a span's own that what was known of the noise before weighs as much as.
+const BORROWED: f64 = 2.0;
 /// And the share of the expected duration.
 const OFF_SHARE: f64 = 0.2;
 /// Weight that what is known of the slope keeps when the sink has changed.
@@ -208,7 +210,13 @@ impl FlushCostTracker {
             let in_proportion = known.mean_ms * size / mean_size.max(1e-9);
             (known.mean_ms.min(in_proportion), known.mean_ms.max(in_proportion), 0.0)
         };
-        let variance = known.noise_ms * known.noise_ms * (1.0 / span.n + 1.0 / known.flushes);
+        // By the lesser of its own noise and of what was known: quiet flushes after a spell of erratic ones are not lost in the
+        // noise of the spell, and a span that holds flushes of two sinks is not excused by its own. That of a few flushes is
+        // little known, and leans on the other.
+        let (squared, own) = (known.noise_ms * known.noise_ms, Spread::inside(span));
+        let of_own = own.noise_about(known.line.map_or(0.0, |line| line.per_kib_us / 1_000.0));
+        let of_span = (of_own * of_own * own.free() + squared * BORROWED) / (own.free() + BORROWED);
+        let variance = of_span.min(squared) / span.n + squared / known.flushes;
         let error = (variance + slope_error * slope_error).sqrt();
         let took = span.mean_ms();
         let expected = took.clamp(least, most);

@@ -104,6 +104,11 @@ impl Spread {
         }
     }
 
+    /// Degrees of freedom.
+    pub(super) fn free(&self) -> f64 {
+        self.free
+    }
+
     pub(super) fn scale(&mut self, by: f64) {
         for sum in
             [&mut self.free, &mut self.mean_squares, &mut self.kib_squared, &mut self.kib_ms, &mut self.ms_squared]

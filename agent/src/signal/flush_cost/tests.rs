@@ -136,6 +136,26 @@ fn a_changed_sink_is_followed_from_the_second_span_on() {
 }
 
 #[test]
+fn the_end_of_an_erratic_spell_is_seen_in_two_spans() {
+    for seed in 0..20 {
+        let (mut tracker, mut lots) = (FlushCostTracker::default(), Lots(seed));
+        let quiet = |tracker: &mut FlushCostTracker, lots: &mut Lots, spans| {
+            (0..spans).find(|_| tracker.observe(&span(lots, 40, (8 << 10, 8 << 10), 400, 2, 100)).is_some())
+        };
+        assert_eq!(quiet(&mut tracker, &mut lots, 50), None, "seed {seed}: no step at steady load");
+        // A second in which every fourth takes 7 ms.
+        for _ in 0..10 {
+            let late = |i| if i % 4 == 0 { 7_000 } else { 450 };
+            tracker.observe(&sums((0..40).map(|i| ((8 << 10) + lots.below(8 << 10), late(i)))));
+        }
+        assert!(tracker.value().unwrap().mean_ms > 1.8, "seed {seed}: the spell is followed");
+        assert_eq!(quiet(&mut tracker, &mut lots, 50), Some(1), "seed {seed}: its end is seen");
+        let mean = tracker.value().unwrap().mean_ms;
+        assert!((mean - 0.475).abs() < 0.05, "seed {seed}: {mean} after it");
+    }
+}
+
+#[test]
 fn a_span_that_holds_flushes_of_both_sinks_bends_no_slope() {
     let (mut tracker, mut lots) = (FlushCostTracker::default(), Lots(5));
     for _ in 0..40 {
