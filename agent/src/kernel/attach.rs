@@ -6,7 +6,7 @@ use std::fmt;
 use aya::maps::{Array, MapError};
 use aya::programs::perf_event::{PerfEventConfig, PerfEventLinkId, PerfEventScope, SamplePolicy, SoftwareEvent};
 use aya::programs::tp_btf::BtfTracePointLinkId;
-use aya::programs::{BtfTracePoint, Iter, PerfEvent, ProgramError};
+use aya::programs::{BtfTracePoint, PerfEvent, ProgramError};
 use aya::util::online_cpus;
 
 use super::load::{LoadError, Probes};
@@ -194,40 +194,6 @@ impl Probes {
         let map = self.ebpf.map_mut("PERIODS").ok_or(MapError::InvalidName { name: "PERIODS".to_owned() });
         let mut periods: Array<_, u64> = map.and_then(Array::try_from).map_err(failed)?;
         periods.set(entry, value, 0).map_err(failed)
-    }
-
-    /// Runs the walk over the descriptors of watched processes and returns what it wrote.
-    pub fn walk_descriptors(&mut self) -> Result<Vec<u8>, LoadError> {
-        self.walk("sock_iter", "task_file", "walk over descriptors")
-    }
-
-    /// Runs an iterator and returns what it wrote.
-    pub(super) fn walk(
-        &mut self,
-        name: &'static str,
-        over: &'static str,
-        what: &'static str,
-    ) -> Result<Vec<u8>, LoadError> {
-        let failed = |cause| LoadError::Program { program: name, cause, remedy: NEEDS_RIGHTS };
-        let Self { ebpf, types, links, .. } = self;
-        let program: &mut Iter = ebpf
-            .program_mut(name)
-            .ok_or(ProgramError::UnexpectedProgramType)
-            .and_then(TryInto::try_into)
-            .map_err(failed)?;
-        if !links.loaded.contains(name) {
-            program.load(over, types.get()?).map_err(failed)?;
-            links.loaded.insert(name);
-        }
-        let link = program.attach().map_err(failed)?;
-        let link = program.take_link(link).map_err(failed)?;
-        let read = || -> std::io::Result<Vec<u8>> {
-            let mut file = link.into_file().map_err(std::io::Error::other)?;
-            let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut file, &mut bytes)?;
-            Ok(bytes)
-        };
-        read().map_err(|cause| LoadError::System { what, cause })
     }
 
     pub(super) fn attach_tracepoint(

@@ -9,6 +9,8 @@ pub mod offsets;
 mod types;
 pub mod unwind;
 mod waits;
+mod walk;
 
 pub use attach::Family;
 pub use load::{LoadError, LoadOptions, Probes};
+pub use walk::Visit;

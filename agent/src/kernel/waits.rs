@@ -70,11 +70,6 @@ impl Probes {
         }
     }
 
-    /// Runs the census of threads and returns what it wrote.
-    pub fn census(&mut self) -> Result<Vec<u8>, LoadError> {
-        self.walk("sched_census", "task", "census of threads")
-    }
-
     fn finish(&mut self) -> Option<&mut KProbe> {
         self.ebpf.program_mut("sched_finish").and_then(|program| program.try_into().ok())
     }

@@ -166,7 +166,7 @@ impl EbpfSource {
         degraded.extend(baseline.err().map(|error| error.to_string()));
         self.wanted.clone_from(wanted);
         if self.walks_descriptors()
-            && let Err(error) = self.probes.walk_descriptors()
+            && let Err(error) = self.walk_descriptors()
         {
             degraded.push(error.to_string());
         }

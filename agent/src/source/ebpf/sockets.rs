@@ -7,12 +7,24 @@ use agent_common::{SocketRow, SocketSeen, SocketStats, Wire};
 
 use super::EbpfSource;
 use crate::event::{RawBatch, encode};
-use crate::source::Wanted;
+use crate::kernel::{LoadError, Visit};
+use crate::source::{Offspring, Wanted};
 use crate::units::{Nanos, Pid};
 
 impl EbpfSource {
     pub(super) fn walks_descriptors(&self) -> bool {
         self.wanted.sockets.is_some() || !self.wanted.queues.is_empty()
+    }
+
+    /// What the descriptors of those whose sockets are wanted hold now, as the kernel side wrote it.
+    pub(super) fn walk_descriptors(&mut self) -> Result<Vec<u8>, LoadError> {
+        let Wanted { sockets, queues, offspring, .. } = &self.wanted;
+        let processes: BTreeSet<Pid> = sockets.iter().flatten().chain(queues).copied().collect();
+        match offspring {
+            Offspring::Ignored => self.probes.walk_descriptors(Visit::Processes(&processes)),
+            // The kernel side alone knows whom else it watches by now.
+            Offspring::Watched => self.probes.walk_descriptors(Visit::Host),
+        }
     }
 
     /// Counters of sockets that nobody follows any more: without them a later watch begins anew, and what came and went
@@ -38,7 +50,7 @@ impl EbpfSource {
     pub(super) fn snapshot_sockets(&mut self, now: Nanos, batch: &mut RawBatch, seen: &mut BTreeSet<Pid>) {
         // Before the walk: what was known by then and is not found by it has been closed.
         let known: Vec<u64> = self.maps.sockets.keys().filter_map(Result::ok).collect();
-        let bytes = match self.probes.walk_descriptors() {
+        let bytes = match self.walk_descriptors() {
             Ok(bytes) => bytes,
             Err(error) => {
                 if !std::mem::replace(&mut self.walk_failed, true) {
