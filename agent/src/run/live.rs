@@ -99,6 +99,7 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
     if let Some(cores) = config.tune_cpu_cores {
         sender.send(Input::CpuBudget { cores }).context("set the budget of CPU time")?;
     }
+    let cpus = cpus();
     let core = Core::new(CoreConfig { standing: standing(config, &[]), ..CoreConfig::default() }, started);
     let mut agent = Agent {
         core,
@@ -106,7 +107,8 @@ pub async fn run(config: &Config, options: RunOptions, stop: impl Future<Output 
         publisher: Publisher::new(pages, agent),
         liveness: Liveness::default(),
         own: OwnCostMeter::default(),
-        overhead: Overhead::new(config.budget, cpus(), started),
+        overhead: Overhead::new(config.budget, cpus, started),
+        cpus,
         standing: standing(config, &[]),
         config: config.clone(),
         renderer,
@@ -176,6 +178,8 @@ struct Agent {
     liveness: Liveness,
     own: OwnCostMeter,
     overhead: Overhead,
+    /// Looked up once: it takes the files of cgroups.
+    cpus: u32,
     standing: Standing,
     config: Config,
     /// Mappings that found the renderer's queue full.
@@ -290,7 +294,7 @@ impl Agent {
     fn pace(&self, is_tuned: bool) -> Pace {
         /// More of them would fill the ring buffer between two ticks.
         const MOST_SAMPLES_A_SECOND: u64 = 2_000;
-        let samples = self.config.hertz.saturating_mul(u64::from(cpus()));
+        let samples = self.config.hertz.saturating_mul(u64::from(self.cpus));
         let quiet = !is_tuned && !self.core.is_watched() && self.wanted.sched.is_none();
         if quiet && samples <= MOST_SAMPLES_A_SECOND { Pace::Rest } else { Pace::Tick }
     }

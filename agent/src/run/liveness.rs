@@ -3,7 +3,7 @@
 //! A process is held by a descriptor, which a later process of the same number does not inherit. Where there are no such
 //! descriptors (before Linux 5.3, or too many open files) number and start time tell as much, more slowly.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -29,7 +29,8 @@ struct Held {
 impl Liveness {
     /// The pipelines whose process has ended since it registered, each with that process.
     pub(super) fn ended(&mut self, pipelines: &[PipelineView], claims: &Claims) -> Vec<(PipelineName, PeerProcess)> {
-        self.held.retain(|name, _| pipelines.iter().any(|p| p.name == *name));
+        let registered: BTreeSet<&PipelineName> = pipelines.iter().map(|p| &p.name).collect();
+        self.held.retain(|name, _| registered.contains(name));
         for pipeline in pipelines {
             // Only a process that came in by the socket can be watched: a replay's are long gone.
             let Some(claim) = claims.of(&pipeline.name).filter(|c| c.process.pid == pipeline.pid) else { continue };

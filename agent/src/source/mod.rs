@@ -13,6 +13,7 @@ pub mod processes;
 pub mod recording;
 pub mod replay;
 pub mod reports;
+mod reread;
 pub mod sim;
 pub mod tasks;
 pub mod threads;

@@ -1,16 +1,22 @@
 //! What the scheduler's own books say of a process: how often its threads were put on a CPU, how long they waited for one.
 //! Read from /proc, so that the process pays nothing: a perf event on each thread costs it a microsecond and more a switch.
+//! The files stay open, and the threads are listed anew when their number has changed or one has ended.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 use agent_common::NOT_TOLD;
 use rustix::io::Errno;
 
+use super::reread::{LONGEST, Reread};
 use crate::units::Pid;
 
 /// Threads of one process that are read: each is a file, ten times a second.
 const MOST_THREADS: usize = 64;
+/// Processes whose files are kept open; those of others are opened at each tick, so that descriptors stay bounded.
+const MOST_KEPT: usize = 32;
 
 /// The books of watched processes.
 #[derive(Debug, Default)]
@@ -21,8 +27,30 @@ pub struct Threads {
 /// Sums since the process was first watched, threads that have ended included as far as they were read.
 #[derive(Debug, Default)]
 struct Account {
-    threads: HashMap<u32, Books>,
+    /// Its folder of threads, by which their number is told.
+    folder: Option<File>,
+    threads: HashMap<u32, Thread>,
     sum: Books,
+}
+
+/// One thread.
+#[derive(Debug, Default)]
+struct Thread {
+    /// Its book, while it is kept open.
+    book: Option<Reread>,
+    /// What was read in it last.
+    read: Books,
+}
+
+/// What a round of reading came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Every thread was read.
+    All,
+    /// One has ended.
+    Fewer,
+    /// One could not be read.
+    Untold,
 }
 
 /// How often, and how long.
@@ -47,50 +75,108 @@ impl Threads {
     /// Reads the books of `wanted`; those who have gone are not in the answer.
     pub fn read(&mut self, wanted: &BTreeSet<Pid>) -> BTreeMap<Pid, Scheduled> {
         self.watched.retain(|pid, _| wanted.contains(pid));
-        wanted
-            .iter()
-            .filter_map(|pid| {
-                let seen = self.watched.entry(*pid).or_default().read(*pid);
-                if seen.is_none() {
+        let mut room = [0; LONGEST];
+        let mut told = BTreeMap::new();
+        for (place, pid) in wanted.iter().enumerate() {
+            let account = self.watched.entry(*pid).or_default();
+            match account.read(*pid, &mut room) {
+                Ok(scheduled) => {
+                    told.insert(*pid, scheduled);
+                    if place >= MOST_KEPT {
+                        account.close();
+                    }
+                }
+                Err(_has_gone) => {
                     self.watched.remove(pid);
                 }
-                Some((*pid, seen?))
-            })
-            .collect()
+            }
+        }
+        told
     }
 }
 
 impl Account {
-    fn read(&mut self, pid: Pid) -> Option<Scheduled> {
-        let entries = fs::read_dir(format!("/proc/{}/task", pid.0)).ok()?;
-        let tids: Vec<u32> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
-        let threads = u32::try_from(tids.len()).unwrap_or(u32::MAX);
-        let untold = Scheduled { threads, switches: NOT_TOLD, delay_ns: NOT_TOLD };
-        if tids.len() > MOST_THREADS {
-            return Some(untold);
+    fn read(&mut self, pid: Pid, room: &mut [u8; LONGEST]) -> io::Result<Scheduled> {
+        let folder = match self.folder.take() {
+            Some(folder) => folder,
+            None => File::open(format!("/proc/{}/task", pid.0))?,
+        };
+        // A folder has a link for itself, one for its parent and one for each folder in it.
+        let count = usize::try_from(folder.metadata()?.nlink().saturating_sub(2)).unwrap_or(usize::MAX);
+        self.folder = Some(folder);
+        if count == 0 {
+            return Err(Errno::SRCH.into());
         }
-        let mut now = HashMap::with_capacity(tids.len());
-        for tid in tids {
-            let text = match fs::read_to_string(format!("/proc/{}/task/{tid}/schedstat", pid.0)) {
-                Ok(text) => text,
-                // It has just ended, and keeps what was read of it.
-                Err(error) if has_ended(&error) => continue,
-                // A thread that is left out would be counted from its birth when it comes back.
-                Err(_) => return Some(untold),
-            };
-            let Some(books) = Books::parse(&text) else { return Some(untold) };
-            now.insert(tid, books);
+        let threads = u32::try_from(count).unwrap_or(u32::MAX);
+        let untold = Scheduled { threads, switches: NOT_TOLD, delay_ns: NOT_TOLD };
+        if count > MOST_THREADS {
+            return Ok(untold);
+        }
+        // Where one has ended another may have been born, and the number is the same.
+        let is_same = self.threads.len() == count;
+        let mut told = if is_same { self.turn_pages(pid, room) } else { Told::Fewer };
+        if told == Told::Fewer {
+            self.list(pid)?;
+            told = self.turn_pages(pid, room);
         }
         // A kernel that keeps no books has no such file, or nothing but zeros in it.
-        if now.values().all(|books| books.switches == 0) {
-            return Some(untold);
+        if told == Told::Untold || self.threads.values().all(|thread| thread.read.switches == 0) {
+            return Ok(untold);
         }
-        for (tid, books) in &now {
-            let before = self.threads.get(tid).copied().unwrap_or_default();
-            self.sum.add(books, &before);
+        Ok(Scheduled { threads, switches: self.sum.switches, delay_ns: self.sum.delay_ns })
+    }
+
+    /// Takes up new threads and lets go of ended ones.
+    fn list(&mut self, pid: Pid) -> io::Result<()> {
+        let entries = fs::read_dir(format!("/proc/{}/task", pid.0))?;
+        let tids: BTreeSet<u32> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+        self.threads.retain(|tid, _| tids.contains(tid));
+        for tid in tids {
+            self.threads.entry(tid).or_default();
         }
-        self.threads = now;
-        Some(Scheduled { threads, switches: self.sum.switches, delay_ns: self.sum.delay_ns })
+        Ok(())
+    }
+
+    /// Reads every book, and adds what is new to the sum.
+    fn turn_pages(&mut self, pid: Pid, room: &mut [u8; LONGEST]) -> Told {
+        let before = self.threads.len();
+        let (sum, mut is_untold) = (&mut self.sum, false);
+        self.threads.retain(|tid, thread| {
+            match thread.text(pid, *tid, room).map(Books::parse) {
+                Ok(Some(books)) => {
+                    sum.add(&books, &thread.read);
+                    thread.read = books;
+                }
+                // It has just ended, and keeps what was read of it.
+                Err(error) if has_ended(&error) => return false,
+                // A thread that is left out would be counted from its birth when it comes back.
+                Ok(None) | Err(_) => is_untold = true,
+            }
+            true
+        });
+        match (is_untold, self.threads.len() < before) {
+            (true, _) => Told::Untold,
+            (false, true) => Told::Fewer,
+            (false, false) => Told::All,
+        }
+    }
+
+    /// Closes its files; what was read stays.
+    fn close(&mut self) {
+        self.folder = None;
+        for thread in self.threads.values_mut() {
+            thread.book = None;
+        }
+    }
+}
+
+impl Thread {
+    fn text<'a>(&mut self, pid: Pid, tid: u32, room: &'a mut [u8; LONGEST]) -> io::Result<&'a str> {
+        let book = match self.book.take() {
+            Some(book) => book,
+            None => Reread::open(format!("/proc/{}/task/{tid}/schedstat", pid.0))?,
+        };
+        self.book.insert(book).text(room)
     }
 }
 

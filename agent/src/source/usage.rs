@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use agent_common::{NOT_TOLD, UsageRow};
 
 use super::cgroups::hierarchy;
+use super::reread::{LONGEST, Reread};
 use crate::event::{RawBatch, encode};
 use crate::source::threads::Scheduled;
 use crate::units::{Nanos, Pid};
 
 /// Ticks after which the cgroup of a process is looked up again: processes are moved seldom.
 const LOOK_AGAIN: u32 = 100;
+/// Processes whose files are kept open; those of others are opened at each tick, so that descriptors stay bounded.
+const MOST_KEPT: usize = 256;
 
 /// The files of pressure, and which of their lines comes first.
 const FILES: [&str; 3] = ["cpu", "memory", "io"];
@@ -23,67 +26,91 @@ const FILES: [&str; 3] = ["cpu", "memory", "io"];
 pub struct Usages {
     hierarchy: Option<PathBuf>,
     page: u64,
-    groups: HashMap<Pid, (u32, Option<PathBuf>)>,
+    host: Option<Pressure>,
+    watched: HashMap<Pid, Watched>,
 }
+
+/// The files of one process.
+#[derive(Debug)]
+struct Watched {
+    memory: Reread,
+    /// Of its cgroup; none where it is in the root, whose pressure is the host's.
+    group: Option<Pressure>,
+    /// Ticks since they were opened.
+    age: u32,
+}
+
+/// The files of pressure of a cgroup or of the host, those that there are.
+#[derive(Debug)]
+struct Pressure([Option<Reread>; 3]);
 
 impl Default for Usages {
     fn default() -> Self {
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4_096);
-        Self { hierarchy: hierarchy(Path::new("/proc/self/mounts")), page, groups: HashMap::new() }
+        Self { hierarchy: hierarchy(Path::new("/proc/self/mounts")), page, host: None, watched: HashMap::new() }
     }
 }
 
 impl Usages {
     /// Appends a row for each process in `scheduled` that lives.
     pub fn append(&mut self, scheduled: &BTreeMap<Pid, Scheduled>, now: Nanos, batch: &mut RawBatch) {
-        self.groups.retain(|pid, _| scheduled.contains_key(pid));
+        self.watched.retain(|pid, watched| scheduled.contains_key(pid) && watched.age < LOOK_AGAIN);
         if scheduled.is_empty() {
             return;
         }
-        let host = pressure(Path::new("/proc/pressure"), str::to_owned);
+        let mut room = [0; LONGEST];
+        let host = self.host.get_or_insert_with(|| Pressure::open(Path::new("/proc/pressure"), str::to_owned));
+        let host = host.totals(&mut room);
         for (pid, Scheduled { delay_ns, .. }) in scheduled {
-            let Some(resident) = resident(*pid, self.page) else { continue };
-            let group =
-                self.group(*pid).map_or([NOT_TOLD; 6], |path| pressure(&path, |what| format!("{what}.pressure")));
+            let watched = self.watched.remove(pid).or_else(|| Watched::open(*pid, self.hierarchy.as_deref()));
+            let Some(mut watched) = watched else { continue };
+            let Some(resident) = watched.resident(self.page, &mut room) else { continue };
+            let group = watched.group.as_ref().map_or([NOT_TOLD; 6], |group| group.totals(&mut room));
             let row = UsageRow { pid: pid.0, reserved: 0, resident, run_delay_ns: *delay_ns, host, group };
             encode::usage(batch, now, &row);
+            watched.age += 1;
+            if self.watched.len() < MOST_KEPT {
+                self.watched.insert(*pid, watched);
+            }
         }
     }
+}
 
-    /// Directory of the cgroup that a process is in; none where it is in the root, whose pressure is the host's.
-    fn group(&mut self, pid: Pid) -> Option<PathBuf> {
-        let known = self.groups.get_mut(&pid).filter(|(age, _)| *age < LOOK_AGAIN);
-        if let Some((age, path)) = known {
-            *age += 1;
-            return path.clone();
-        }
-        let found = self.hierarchy.as_deref().and_then(|root| {
+impl Watched {
+    /// Nothing when the process has gone.
+    fn open(pid: Pid, hierarchy: Option<&Path>) -> Option<Self> {
+        let memory = Reread::open(format!("/proc/{}/statm", pid.0)).ok()?;
+        let group = hierarchy.and_then(|root| {
             let lines = fs::read_to_string(format!("/proc/{}/cgroup", pid.0)).ok()?;
             let path = lines.lines().find_map(|line| line.strip_prefix("0::/"))?;
-            (!path.is_empty()).then(|| root.join(path))
+            (!path.is_empty()).then(|| Pressure::open(&root.join(path), |what| format!("{what}.pressure")))
         });
-        self.groups.insert(pid, (0, found.clone()));
-        found
+        Some(Self { memory, group, age: 0 })
+    }
+
+    /// Resident memory, bytes; nothing when the process has gone.
+    fn resident(&self, page: u64, room: &mut [u8; LONGEST]) -> Option<u64> {
+        let pages: u64 = self.memory.text(room).ok()?.split_whitespace().nth(1)?.parse().ok()?;
+        Some(pages.saturating_mul(page))
     }
 }
 
-/// Resident memory, bytes; nothing when the process has gone.
-fn resident(pid: Pid, page: u64) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{}/statm", pid.0)).ok()?;
-    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages.saturating_mul(page))
-}
+impl Pressure {
+    fn open(directory: &Path, name: impl Fn(&str) -> String) -> Self {
+        Self(FILES.map(|what| Reread::open(directory.join(name(what))).ok()))
+    }
 
-/// Totals of pressure, microseconds, from the files in `directory`.
-fn pressure(directory: &Path, name: impl Fn(&str) -> String) -> [u64; 6] {
-    let mut totals = [NOT_TOLD; 6];
-    for (place, what) in FILES.iter().enumerate() {
-        let Ok(text) = fs::read_to_string(directory.join(name(what))) else { continue };
-        for (total, word) in totals[2 * place..].iter_mut().zip(["some", "full"]) {
-            *total = total_of(&text, word).unwrap_or(NOT_TOLD);
+    /// Totals, microseconds.
+    fn totals(&self, room: &mut [u8; LONGEST]) -> [u64; 6] {
+        let mut totals = [NOT_TOLD; 6];
+        for (file, totals) in self.0.iter().zip(totals.chunks_exact_mut(2)) {
+            let Some(Ok(text)) = file.as_ref().map(|file| file.text(room)) else { continue };
+            for (total, word) in totals.iter_mut().zip(["some", "full"]) {
+                *total = total_of(text, word).unwrap_or(NOT_TOLD);
+            }
         }
+        totals
     }
-    totals
 }
 
 fn total_of(text: &str, word: &str) -> Option<u64> {
@@ -104,7 +131,7 @@ mod tests {
         fs::write(directory.path().join("cpu.pressure"), CPU).unwrap();
         // Before 5.13 there is no `full` of a CPU.
         fs::write(directory.path().join("io.pressure"), "some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n").unwrap();
-        let totals = pressure(directory.path(), |what| format!("{what}.pressure"));
+        let totals = Pressure::open(directory.path(), |what| format!("{what}.pressure")).totals(&mut [0; LONGEST]);
         assert_eq!(totals, [12_749_803_827, 0, NOT_TOLD, NOT_TOLD, 7, NOT_TOLD]);
         assert_eq!(total_of("some total=x", "some"), None);
     }
@@ -112,8 +139,9 @@ mod tests {
     #[test]
     fn this_process_uses_memory_and_one_that_has_gone_is_not_told_of() {
         let me = Pid(std::process::id());
-        assert!(resident(me, 4_096).unwrap() > 1 << 20);
-        assert_eq!(resident(Pid(u32::MAX), 4_096), None);
+        let watched = Watched::open(me, None).unwrap();
+        assert!(watched.resident(4_096, &mut [0; LONGEST]).unwrap() > 1 << 20);
+        assert!(Watched::open(Pid(u32::MAX), None).is_none());
         let mut batch = RawBatch::new();
         let scheduled = Scheduled { threads: 1, switches: 0, delay_ns: 7 };
         Usages::default().append(&[(me, scheduled), (Pid(u32::MAX), scheduled)].into(), Nanos(1), &mut batch);
