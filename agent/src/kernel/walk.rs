@@ -3,11 +3,12 @@
 //!
 //! A walk of the whole host visits every descriptor of every process, ten times a second; one that is told the process visits
 //! that one alone. The kernel takes a process since 6.1, and the loader's own way of attaching an iterator does not pass it on.
+//! Until 6.7 it may overlook a thread of a process whose first thread has ended.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Error, Read as _, Result as IoResult};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use aya::programs::{Iter, ProgramError};
 use nix::libc;
@@ -42,11 +43,11 @@ struct LinkCreate {
     flags: u32,
     visit: u64,
     visit_bytes: u32,
+    reserved: u32,
 }
 
-/// `union bpf_iter_link_info`, its part about tasks: all zero for every process.
+/// `union bpf_iter_link_info`, its part about tasks.
 #[repr(C)]
-#[derive(Default)]
 struct VisitTasks {
     thread: u32,
     process: u32,
@@ -66,27 +67,35 @@ struct IterCreate {
 impl Probes {
     /// Runs the walk over descriptors and returns what it wrote of the processes that are watched.
     pub fn walk_descriptors(&mut self, visit: Visit<'_>) -> Result<Vec<u8>, LoadError> {
-        let visits = match visit {
-            Visit::Processes(alone) if alone.len() <= MOST_ALONE => {
-                alone.iter().map(|pid| VisitTasks { process: pid.0, ..VisitTasks::default() }).collect()
+        let mut walk = |process| self.walk("sock_iter", "task_file", "walk over descriptors", process);
+        let Visit::Processes(alone) = visit else { return walk(None) };
+        if alone.len() > MOST_ALONE {
+            return walk(None);
+        }
+        let mut bytes = Vec::new();
+        for pid in alone {
+            match walk(Some(*pid)) {
+                Ok(of_one) => bytes.extend(of_one),
+                // It takes no process: what it writes of the host is what is watched all the same.
+                Err(LoadError::System { cause, .. }) if cause.raw_os_error() == Some(libc::E2BIG) => return walk(None),
+                Err(error) => return Err(error),
             }
-            Visit::Processes(_) | Visit::Host => vec![VisitTasks::default()],
-        };
-        self.walk("sock_iter", "task_file", "walk over descriptors", &visits)
+        }
+        Ok(bytes)
     }
 
     /// Runs the census of threads and returns what it wrote.
     pub fn census(&mut self) -> Result<Vec<u8>, LoadError> {
-        self.walk("sched_census", "task", "census of threads", &[VisitTasks::default()])
+        self.walk("sched_census", "task", "census of threads", None)
     }
 
-    /// Runs an iterator once for each of `visits` and returns what it wrote.
+    /// Runs an iterator over `process`, or over every one, and returns what it wrote.
     fn walk(
         &mut self,
         name: &'static str,
         over: &'static str,
         what: &'static str,
-        visits: &[VisitTasks],
+        process: Option<Pid>,
     ) -> Result<Vec<u8>, LoadError> {
         let failed = |cause| LoadError::Program { program: name, cause, remedy: NEEDS_RIGHTS };
         let Self { ebpf, types, links, .. } = self;
@@ -100,30 +109,30 @@ impl Probes {
             links.loaded.insert(name);
         }
         let program = program.fd().map_err(failed)?;
-        let mut bytes = Vec::new();
-        for visit in visits {
-            read(program.as_fd().as_raw_fd(), visit, &mut bytes).map_err(|cause| LoadError::System { what, cause })?;
-        }
-        Ok(bytes)
+        read(program.as_fd(), process).map_err(|cause| LoadError::System { what, cause })
     }
 }
 
-/// Appends what the iterator `program` writes about `visit`. The link ends with the walk.
-fn read(program: i32, visit: &VisitTasks, bytes: &mut Vec<u8>) -> IoResult<()> {
+/// What the iterator `program` writes of `process`, or of every one. The link ends with the walk.
+fn read(program: BorrowedFd<'_>, process: Option<Pid>) -> IoResult<Vec<u8>> {
+    let visit = process.map(|pid| VisitTasks { thread: 0, process: pid.0, process_fd: 0 });
     let create = LinkCreate {
-        program: program.cast_unsigned(),
+        program: program.as_raw_fd().cast_unsigned(),
         target: 0,
         attach_type: BPF_TRACE_ITER,
         flags: 0,
-        visit: std::ptr::from_ref(visit) as u64,
-        visit_bytes: VISIT_BYTES,
+        visit: visit.as_ref().map_or(0, |visit| std::ptr::from_ref(visit) as u64),
+        visit_bytes: if visit.is_some() { VISIT_BYTES } else { 0 },
+        reserved: 0,
     };
     // SAFETY: the attributes are laid out as the kernel's, and `visit` outlives the call.
     let link = unsafe { bpf(BPF_LINK_CREATE, &create) }?;
     let create = IterCreate { link: link.as_raw_fd().cast_unsigned(), flags: 0 };
     // SAFETY: the attributes are laid out as the kernel's and point at nothing.
     let iterator = unsafe { bpf(BPF_ITER_CREATE, &create) }?;
-    File::from(iterator).read_to_end(bytes).map(drop)
+    let mut bytes = Vec::new();
+    File::from(iterator).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Calls bpf(2) with a command whose answer is a new descriptor.

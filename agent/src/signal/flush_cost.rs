@@ -210,15 +210,18 @@ impl FlushCostTracker {
             let in_proportion = known.mean_ms * size / mean_size.max(1e-9);
             (known.mean_ms.min(in_proportion), known.mean_ms.max(in_proportion), 0.0)
         };
-        // By the lesser of its own noise and of what was known: quiet flushes after a spell of erratic ones are not lost in the
-        // noise of the spell, and a span that holds flushes of two sinks is not excused by its own. That of a few flushes is
-        // little known, and leans on the other.
-        let (squared, own) = (known.noise_ms * known.noise_ms, Spread::inside(span));
-        let of_own = own.noise_about(known.line.map_or(0.0, |line| line.per_kib_us / 1_000.0));
-        let of_span = (of_own * of_own * own.free() + squared * BORROWED) / (own.free() + BORROWED);
-        let variance = of_span.min(squared) / span.n + squared / known.flushes;
+        let (took, squared) = (span.mean_ms(), known.noise_ms * known.noise_ms);
+        // Flushes that are short again after a spell of erratic ones must not be lost in the noise of the spell: they are
+        // judged by their own where it is less. That of a few is little known, and leans on what was known.
+        let of_span = if took < least {
+            let own = Spread::inside(span);
+            let noise = own.noise_about(known.line.map_or(0.0, |line| line.per_kib_us / 1_000.0));
+            squared.min((noise * noise * own.free() + squared * BORROWED) / (own.free() + BORROWED))
+        } else {
+            squared
+        };
+        let variance = of_span / span.n + squared / known.flushes;
         let error = (variance + slope_error * slope_error).sqrt();
-        let took = span.mean_ms();
         let expected = took.clamp(least, most);
         let limit = OFF_ERRORS * error + OFF_SHARE * expected;
         let residual = took - expected;

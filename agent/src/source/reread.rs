@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// The longest text that is read: the kernel makes files of its own by the page.
+/// The files that are read so have some hundred bytes at most; a longer one is refused.
 pub(super) const LONGEST: usize = 4_096;
 
 /// One file.

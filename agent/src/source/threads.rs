@@ -15,8 +15,8 @@ use crate::units::Pid;
 
 /// Threads of one process that are read: each is a file, ten times a second.
 const MOST_THREADS: usize = 64;
-/// Processes whose files are kept open; those of others are opened at each tick, so that descriptors stay bounded.
-const MOST_KEPT: usize = 32;
+/// Descriptors that are kept open; the files of further processes are opened at each tick.
+const MOST_KEPT: usize = 256;
 
 /// The books of watched processes.
 #[derive(Debug, Default)]
@@ -76,19 +76,23 @@ impl Threads {
     pub fn read(&mut self, wanted: &BTreeSet<Pid>) -> BTreeMap<Pid, Scheduled> {
         self.watched.retain(|pid, _| wanted.contains(pid));
         let mut room = [0; LONGEST];
-        let mut told = BTreeMap::new();
-        for (place, pid) in wanted.iter().enumerate() {
+        let (mut told, mut kept) = (BTreeMap::new(), 0);
+        for pid in wanted {
             let account = self.watched.entry(*pid).or_default();
             match account.read(*pid, &mut room) {
                 Ok(scheduled) => {
                     told.insert(*pid, scheduled);
-                    if place >= MOST_KEPT {
-                        account.close();
-                    }
                 }
-                Err(_has_gone) => {
+                Err(error) if has_ended(&error) => {
                     self.watched.remove(pid);
+                    continue;
                 }
+                // Nothing is told of it this time; what was read of it stays.
+                Err(error) => tracing::debug!(%error, pid = pid.0, "read the books of a process"),
+            }
+            kept += 1 + account.threads.len();
+            if kept > MOST_KEPT {
+                account.close();
             }
         }
         told
@@ -230,6 +234,42 @@ mod tests {
         other.join().unwrap();
         let after = books.read(&wanted)[&me];
         assert!(after.switches >= busy.switches && after.delay_ns >= busy.delay_ns, "{busy:?} {after:?}");
+    }
+
+    #[test]
+    fn a_thread_that_takes_the_place_of_another_is_counted() {
+        let me = Pid(std::process::id());
+        let (wanted, mut books) = (BTreeSet::from([me]), Threads::default());
+        // It stays until it is told to end, and has slept as often as it says by then.
+        let start = || {
+            let (go, wait) = sync_channel::<()>(0);
+            let (answer, told) = sync_channel(0);
+            let thread = thread::spawn(move || {
+                while wait.recv().is_ok() {
+                    answer.send(()).unwrap();
+                }
+            });
+            (go, told, thread)
+        };
+        let (go, _told, first) = start();
+        books.read(&wanted);
+        drop(go);
+        first.join().unwrap();
+        let (go, told, second) = start();
+        for _ in 0..100 {
+            go.send(()).unwrap();
+            told.recv().unwrap();
+        }
+        let before = books.read(&wanted)[&me];
+        assert!(books.watched[&me].threads.values().any(|thread| thread.read.switches >= 100), "{before:?}");
+        drop(go);
+        second.join().unwrap();
+        // What is not kept open is read all the same.
+        for account in books.watched.values_mut() {
+            account.close();
+        }
+        let after = books.read(&wanted)[&me];
+        assert!(after.switches >= before.switches && after.delay_ns >= before.delay_ns, "{before:?} {after:?}");
     }
 
     #[test]

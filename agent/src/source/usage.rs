@@ -13,10 +13,10 @@ use crate::event::{RawBatch, encode};
 use crate::source::threads::Scheduled;
 use crate::units::{Nanos, Pid};
 
-/// Ticks after which the cgroup of a process is looked up again: processes are moved seldom.
+/// Ticks after which cgroups are looked up again, and the files of the host's pressure: processes are moved seldom.
 const LOOK_AGAIN: u32 = 100;
-/// Processes whose files are kept open; those of others are opened at each tick, so that descriptors stay bounded.
-const MOST_KEPT: usize = 256;
+/// Processes whose files are kept open, four each; those of others are opened at each tick.
+const MOST_KEPT: usize = 64;
 
 /// The files of pressure, and which of their lines comes first.
 const FILES: [&str; 3] = ["cpu", "memory", "io"];
@@ -28,16 +28,24 @@ pub struct Usages {
     page: u64,
     host: Option<Pressure>,
     watched: HashMap<Pid, Watched>,
+    ticks: u32,
 }
 
-/// The files of one process.
+/// One process.
 #[derive(Debug)]
 struct Watched {
+    /// Directory of its cgroup; none where it is in the root, whose pressure is the host's.
+    group: Option<PathBuf>,
+    /// Its files, while they are kept open.
+    files: Option<Files>,
+    /// Tick at which the cgroup was looked up.
+    since: u32,
+}
+
+#[derive(Debug)]
+struct Files {
     memory: Reread,
-    /// Of its cgroup; none where it is in the root, whose pressure is the host's.
     group: Option<Pressure>,
-    /// Ticks since they were opened.
-    age: u32,
 }
 
 /// The files of pressure of a cgroup or of the host, those that there are.
@@ -47,45 +55,55 @@ struct Pressure([Option<Reread>; 3]);
 impl Default for Usages {
     fn default() -> Self {
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4_096);
-        Self { hierarchy: hierarchy(Path::new("/proc/self/mounts")), page, host: None, watched: HashMap::new() }
+        let hierarchy = hierarchy(Path::new("/proc/self/mounts"));
+        Self { hierarchy, page, host: None, watched: HashMap::new(), ticks: 0 }
     }
 }
 
 impl Usages {
     /// Appends a row for each process in `scheduled` that lives.
     pub fn append(&mut self, scheduled: &BTreeMap<Pid, Scheduled>, now: Nanos, batch: &mut RawBatch) {
-        self.watched.retain(|pid, watched| scheduled.contains_key(pid) && watched.age < LOOK_AGAIN);
+        let Self { hierarchy, page, host, watched, ticks } = self;
+        *ticks = ticks.wrapping_add(1);
+        watched.retain(|pid, known| scheduled.contains_key(pid) && ticks.wrapping_sub(known.since) < LOOK_AGAIN);
+        if ticks.is_multiple_of(LOOK_AGAIN) {
+            *host = None;
+        }
         if scheduled.is_empty() {
             return;
         }
         let mut room = [0; LONGEST];
-        let host = self.host.get_or_insert_with(|| Pressure::open(Path::new("/proc/pressure"), str::to_owned));
+        let host = host.get_or_insert_with(|| Pressure::open(Path::new("/proc/pressure"), str::to_owned));
         let host = host.totals(&mut room);
-        for (pid, Scheduled { delay_ns, .. }) in scheduled {
-            let watched = self.watched.remove(pid).or_else(|| Watched::open(*pid, self.hierarchy.as_deref()));
-            let Some(mut watched) = watched else { continue };
-            let Some(resident) = watched.resident(self.page, &mut room) else { continue };
-            let group = watched.group.as_ref().map_or([NOT_TOLD; 6], |group| group.totals(&mut room));
+        for (place, (pid, Scheduled { delay_ns, .. })) in scheduled.iter().enumerate() {
+            let known = watched.entry(*pid).or_insert_with(|| Watched::look_up(*pid, hierarchy.as_deref(), *ticks));
+            let files = known.files.take().or_else(|| Files::open(*pid, known.group.as_deref()));
+            let told = files.and_then(|files| Some((files.resident(*page, &mut room)?, files)));
+            let Some((resident, files)) = told else { continue };
+            let group = files.group.as_ref().map_or([NOT_TOLD; 6], |group| group.totals(&mut room));
             let row = UsageRow { pid: pid.0, reserved: 0, resident, run_delay_ns: *delay_ns, host, group };
             encode::usage(batch, now, &row);
-            watched.age += 1;
-            if self.watched.len() < MOST_KEPT {
-                self.watched.insert(*pid, watched);
-            }
+            known.files = (place < MOST_KEPT).then_some(files);
         }
     }
 }
 
 impl Watched {
-    /// Nothing when the process has gone.
-    fn open(pid: Pid, hierarchy: Option<&Path>) -> Option<Self> {
-        let memory = Reread::open(format!("/proc/{}/statm", pid.0)).ok()?;
+    fn look_up(pid: Pid, hierarchy: Option<&Path>, tick: u32) -> Self {
         let group = hierarchy.and_then(|root| {
             let lines = fs::read_to_string(format!("/proc/{}/cgroup", pid.0)).ok()?;
             let path = lines.lines().find_map(|line| line.strip_prefix("0::/"))?;
-            (!path.is_empty()).then(|| Pressure::open(&root.join(path), |what| format!("{what}.pressure")))
+            (!path.is_empty()).then(|| root.join(path))
         });
-        Some(Self { memory, group, age: 0 })
+        Self { group, files: None, since: tick }
+    }
+}
+
+impl Files {
+    /// Nothing when the process has gone.
+    fn open(pid: Pid, group: Option<&Path>) -> Option<Self> {
+        let memory = Reread::open(format!("/proc/{}/statm", pid.0)).ok()?;
+        Some(Self { memory, group: group.map(|path| Pressure::open(path, |what| format!("{what}.pressure"))) })
     }
 
     /// Resident memory, bytes; nothing when the process has gone.
@@ -139,9 +157,9 @@ mod tests {
     #[test]
     fn this_process_uses_memory_and_one_that_has_gone_is_not_told_of() {
         let me = Pid(std::process::id());
-        let watched = Watched::open(me, None).unwrap();
-        assert!(watched.resident(4_096, &mut [0; LONGEST]).unwrap() > 1 << 20);
-        assert!(Watched::open(Pid(u32::MAX), None).is_none());
+        let files = Files::open(me, None).unwrap();
+        assert!(files.resident(4_096, &mut [0; LONGEST]).unwrap() > 1 << 20);
+        assert!(Files::open(Pid(u32::MAX), None).is_none());
         let mut batch = RawBatch::new();
         let scheduled = Scheduled { threads: 1, switches: 0, delay_ns: 7 };
         Usages::default().append(&[(me, scheduled), (Pid(u32::MAX), scheduled)].into(), Nanos(1), &mut batch);

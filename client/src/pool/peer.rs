@@ -87,18 +87,20 @@ impl<C> Peer<C> {
                 return found;
             }
         }
-        // A place that was locked may hold a connection that the checker is just looking at: waiting for that is shorter
-        // than making another.
+        // What was locked may be a connection that the checker is just looking at: that is sooner over than another is made.
         for i in order() {
-            let place = &self.places[i];
-            let mut state = place.lock();
-            let found = match std::mem::replace(&mut *state, State::Lent) {
-                State::Rests(connection, since) => Found::Resting(Arc::clone(place), connection, since),
-                State::Empty => Found::Room(Arc::clone(place)),
-                State::Lent => continue,
-            };
-            set_hint(i);
-            return found;
+            if let Some(found) = take(&self.places[i], &mut self.places[i].lock()) {
+                set_hint(i);
+                return found;
+            }
+        }
+        for i in order() {
+            let mut state = self.places[i].lock();
+            if matches!(*state, State::Empty) {
+                *state = State::Lent;
+                set_hint(i);
+                return Found::Room(Arc::clone(&self.places[i]));
+            }
         }
         Found::Nothing
     }
@@ -144,14 +146,19 @@ impl<C> Peer<C> {
     }
 }
 
+/// The connection of a place, if it rests and nobody is at it.
 #[inline]
 fn rests<C>(place: &Arc<Place<C>>) -> Option<Found<C>> {
-    let mut state = match place.state.0.try_lock() {
-        Ok(state) => state,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) => return None,
-    };
-    match std::mem::replace(&mut *state, State::Lent) {
+    match place.state.0.try_lock() {
+        Ok(mut state) => take(place, &mut state),
+        Err(TryLockError::Poisoned(poisoned)) => take(place, &mut poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+#[inline]
+fn take<C>(place: &Arc<Place<C>>, state: &mut State<C>) -> Option<Found<C>> {
+    match std::mem::replace(state, State::Lent) {
         State::Rests(connection, since) => Some(Found::Resting(Arc::clone(place), connection, since)),
         other => {
             *state = other;

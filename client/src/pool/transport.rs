@@ -44,7 +44,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Connects, waiting no longer than `within`.
     fn connect(&self, to: &Self::Address, within: Duration) -> io::Result<Self::Connection>;
 
-    /// Looks at a connection that rests. A protocol with a ping of its own can send it here.
+    /// Looks at a connection that rests. A protocol with a ping of its own can send it here; whoever asks for a connection
+    /// while this is the only one that rests waits for the answer, so it must come soon or be given up.
     fn check(&self, connection: &mut Self::Connection) -> Health;
 }
 

@@ -17,7 +17,8 @@ pub(crate) struct Settling {
     /// Changes of the load or the plant, over all blocks.
     pub(crate) changes: usize,
     /// Of those, how often interval and batch after a second were within a quarter of those at the end of the phase. A batch
-    /// size that no flush between the two began by is slack, and does not count.
+    /// size is slack, and does not count, where no flush between the two began because it was reached, in the queue or behind
+    /// another flush.
     pub(crate) within_a_second: usize,
     /// The worst of the others, in words.
     pub(crate) worst: Option<String>,
@@ -67,7 +68,8 @@ fn apart(a: &Stats, b: &Stats) -> f64 {
         (a / b).max(b / a)
     };
     let by_interval = ratio(a.flush_interval_us, b.flush_interval_us);
-    if a.by_size == b.by_size { by_interval } else { by_interval.max(ratio(a.batch_bytes, b.batch_bytes)) }
+    let is_slack = (a.by_size, a.by_backlog) == (b.by_size, b.by_backlog);
+    if is_slack { by_interval } else { by_interval.max(ratio(a.batch_bytes, b.batch_bytes)) }
 }
 
 #[cfg(test)]
@@ -76,14 +78,11 @@ mod tests {
 
     #[test]
     fn settings_are_apart_by_the_larger_ratio_of_those_that_decide() {
-        let at = |batch_bytes, flush_interval_us, by_size| Stats {
-            batch_bytes,
-            flush_interval_us,
-            by_size,
-            ..Stats::default()
-        };
-        assert!((apart(&at(100, 8_000, 5), &at(100, 10_000, 5)) - 1.25).abs() < 1e-12);
-        assert!((apart(&at(400, 8_000, 5), &at(100, 8_000, 6)) - 4.0).abs() < 1e-12);
-        assert!((apart(&at(400, 8_000, 5), &at(100, 10_000, 5)) - 1.25).abs() < 1e-12, "no flush began by size");
+        let at = |batch_bytes, flush_interval_us| Stats { batch_bytes, flush_interval_us, ..Stats::default() };
+        let by_size = |stats| Stats { by_size: 1, ..stats };
+        assert!((apart(&at(100, 8_000), &by_size(at(100, 10_000))) - 1.25).abs() < 1e-12);
+        assert!((apart(&at(400, 8_000), &by_size(at(100, 8_000))) - 4.0).abs() < 1e-12);
+        assert!((apart(&at(400, 8_000), &Stats { by_backlog: 1, ..at(100, 8_000) }) - 4.0).abs() < 1e-12);
+        assert!((apart(&at(400, 8_000), &at(100, 10_000)) - 1.25).abs() < 1e-12, "no flush began by size");
     }
 }

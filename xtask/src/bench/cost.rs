@@ -1,8 +1,8 @@
 //! What an agent costs the pipeline that it looks after: the throughput of one pipeline at full speed, with an agent and
 //! without, in pairs side by side, and the CPU time of the agent while the pipeline takes 55,000 events a second.
 //!
-//! One pipeline runs from beginning to end; agents come and go around it, each for one pair, between a stretch without one
-//! and another. It registers in mode `observe`, so that its settings are the same throughout and the pair differs in the
+//! One pipeline runs from beginning to end; agents come and go around it, each for one pair, between stretches without
+//! one. It registers in mode `observe`, so that its settings are the same throughout and the pair differs in the
 //! agent alone.
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -135,6 +135,8 @@ fn pair(pipeline: &mut Pipeline, built: &Built, room: &Room) -> Result<Pair> {
     pipeline.settle(AGENT_SETTLES)?;
     let with_agent = pipeline.full(2 * STRETCHES)?;
     drop(agent);
+    // Nor is it one of the time without it that the pipeline has lost it and looks for another.
+    pipeline.settle(AGENT_SETTLES)?;
     let again_without = pipeline.full(STRETCHES)?;
     Ok(Pair { with_agent, without, again_without })
 }

@@ -156,6 +156,24 @@ fn the_end_of_an_erratic_spell_is_seen_in_two_spans() {
 }
 
 #[test]
+fn a_sink_that_wanders_or_stalls_now_and_then_has_not_changed() {
+    let (mut wandering, mut stalling, mut lots) = (FlushCostTracker::default(), FlushCostTracker::default(), Lots(11));
+    let (mut steps_of_wandering, mut steps_of_stalling) = (0, 0);
+    for _ in 0..1_000 {
+        // Every span has a mean of its own, 1 ms and a fifth more or less.
+        let mean = 800 + lots.below(400);
+        let span = span(&mut lots, 40, (8 << 10, 8 << 10), mean, 2, 100);
+        steps_of_wandering += usize::from(wandering.observe(&span).is_some());
+        // One flush in fifty takes ten times as long.
+        let took = |lots: &mut Lots| if lots.below(50) == 0 { 10_000 } else { 950 + lots.below(100) };
+        let span = sums((0..40).map(|_| ((8 << 10) + lots.below(8 << 10), took(&mut lots))).collect::<Vec<_>>());
+        steps_of_stalling += usize::from(stalling.observe(&span).is_some());
+    }
+    assert!(steps_of_wandering <= 5, "{steps_of_wandering} steps in 100 s");
+    assert!(steps_of_stalling <= 5, "{steps_of_stalling} steps in 100 s");
+}
+
+#[test]
 fn a_span_that_holds_flushes_of_both_sinks_bends_no_slope() {
     let (mut tracker, mut lots) = (FlushCostTracker::default(), Lots(5));
     for _ in 0..40 {
