@@ -171,8 +171,13 @@ fn against_greedy(done: &Done) -> Vec<Verdict> {
         );
         let measured = format!("flushes {}, p99 {}", show(flushes), show(p99));
         let remark = busy.map(|u| format!("U = {u:.2} over the whole run"));
+        // Of what a policy is to save there must be something.
+        let greedys = done.digest.row("greedy", ALL, Part::Whole, weighting).filter(|row| row.busy < BUSY_CAP);
+        let idle = greedys
+            .filter(|_| kept == Some(false))
+            .map(|row| format!("greedy itself is busy {:.2}, under the cap: nothing asks for fewer flushes", row.busy));
         let slow = by_seconds.map(|r| format!("flushes of 1,000 records by seconds: {}", show(Some(r))));
-        let remark = remark.into_iter().chain(slow).collect::<Vec<_>>().join("; ");
+        let remark = remark.into_iter().chain(idle).chain(slow).collect::<Vec<_>>().join("; ");
         all.push(verdict(done, asked, measured, kept, remark));
     }
     let mut dominated = Vec::new();

@@ -99,6 +99,20 @@ fn fewer_flushes_than_greedys_have_their_price_and_no_more() {
 }
 
 #[test]
+fn where_greedy_keeps_the_cap_by_itself_it_is_said_that_nothing_is_to_be_saved() {
+    let said = |flushes, greedys_busy| {
+        let rows = [(OURS, 0.2), ("greedy", greedys_busy)];
+        let rows = rows.map(|(policy, busy)| Row { busy, ..row(policy, ALL, Part::Whole, 9.0, 10_000) });
+        let of = |figure, value| comparison("greedy", ALL, Part::Whole, figure, value, 0.0);
+        let ratios = vec![of(Figure::Flushes, flushes), of(Figure::P99, 1.0)];
+        against_greedy(&done(Stage::Tcp, rows.into(), ratios))[0].remark.contains("nothing asks for fewer flushes")
+    };
+    assert!(said(0.9, 0.3));
+    assert!(!said(0.9, 0.9), "there was something to save");
+    assert!(!said(0.5, 0.3), "it is no excuse where none is needed");
+}
+
+#[test]
 fn greedy_dominates_only_where_both_are_sure() {
     let judged = |p99, cpu| {
         let of = |figure, value| comparison("greedy", PHASE, Part::Settled, figure, value, 0.05);
