@@ -98,10 +98,10 @@ const SPREAD_FLUSHES: f64 = 4_000.0;
 const KNOWN_TO: f64 = 0.25;
 /// Standard errors by which a span is off the line.
 const OFF_ERRORS: f64 = 5.0;
-/// Flushes of a span's own that what was known of the noise before weighs as much as.
-const BORROWED: f64 = 2.0;
 /// And the share of the expected duration.
 const OFF_SHARE: f64 = 0.2;
+/// Flushes of a span's own that what was known of the noise before weighs as much as.
+const BORROWED: f64 = 2.0;
 /// Weight that what is known of the slope keeps when the sink has changed.
 const KEPT_AT_CHANGE: f64 = 0.25;
 
